@@ -1,0 +1,67 @@
+"""The way to the database: one engine a process, one `transaction()`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import NullPool
+
+POOL_WAIT_SECONDS = 2
+"""A page that gets no connection within this is answered 503 (DESIGN section 7)."""
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The URL with the driver that we use: psycopg 3."""
+    scheme, rest = url.split("://", 1)
+    if scheme not in {"postgres", "postgresql", "postgresql+psycopg"}:
+        raise ValueError("DATABASE_URL must begin with postgresql://")
+    return f"postgresql+psycopg://{rest}"
+
+
+def libpq_url(url: str) -> str:
+    """The URL as psycopg and PostgreSQL's own tools want it."""
+    return "postgresql://" + url.split("://", 1)[1]
+
+
+class Database:
+    """A pool of connections to one PostgreSQL."""
+
+    def __init__(
+        self, url: str, *, pool_size: int = 5, statement_timeout_seconds: float | None = None, name: str = "gateway"
+    ) -> None:
+        options = "-c timezone=UTC -c lock_timeout=10s"
+        if statement_timeout_seconds is not None:
+            options += f" -c statement_timeout={int(statement_timeout_seconds * 1000)}"
+        arguments: dict[str, object] = {"options": options, "application_name": name, "connect_timeout": 5}
+        if pool_size:
+            self.engine = create_engine(
+                sqlalchemy_url(url),
+                pool_size=pool_size,
+                max_overflow=0,
+                pool_timeout=POOL_WAIT_SECONDS,
+                pool_pre_ping=True,
+                connect_args=arguments,
+            )
+        else:
+            self.engine = create_engine(sqlalchemy_url(url), poolclass=NullPool, connect_args=arguments)
+        self.url = libpq_url(url)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Commit on a clean exit, roll back on any error."""
+        with self.engine.begin() as tx:
+            yield tx
+
+    def is_there(self) -> bool:
+        """Whether PostgreSQL answers."""
+        try:
+            with self.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except Exception:  # noqa: BLE001 - whatever the reason, the answer is no
+            return False
+        return True
+
+    def close(self) -> None:
+        self.engine.dispose()

@@ -1,0 +1,80 @@
+"""Bring a database to this release's tables: Alembic's for ours, the engine's own schema for jobs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from procrastinate.schema import SchemaManager
+from sqlalchemy import Connection, create_engine, text
+
+from gateway.db.engine import sqlalchemy_url
+from gateway.domain.problems import UNEXPECTED, NeedsOperator
+
+_ONE_AT_A_TIME = 4_242_001
+"""Advisory lock: two processes that start at once migrate one after the other."""
+
+MINIMUM_SERVER = 180_000
+
+
+def upgrade(url: str) -> None:
+    """Migrate to the newest release, make the partitions of this month and the next two; safe to run twice at once."""
+    engine = create_engine(sqlalchemy_url(url))
+    try:
+        with engine.connect() as connection:
+            found = connection.execute(text("SHOW server_version_num")).scalar_one()
+            if int(found) < MINIMUM_SERVER:
+                raise NeedsOperator(UNEXPECTED, f"PostgreSQL 18 or newer is needed; this one is {int(found) // 10000}")
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ONE_AT_A_TIME})
+            connection.commit()
+            try:
+                config = Config()
+                config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                _jobs_schema(connection)
+                make_partitions(connection, datetime.now(UTC))
+                connection.commit()
+            finally:
+                connection.rollback()
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ONE_AT_A_TIME})
+                connection.commit()
+    finally:
+        engine.dispose()
+
+
+def make_partitions(tx: Connection, today: datetime, months_ahead: int = 2) -> list[str]:
+    """Make delivery_bodies' partitions for this month and the next; what fits none goes to the default one."""
+    made = []
+    year, month = today.year, today.month
+    for _ in range(months_ahead + 1):
+        name = f"delivery_bodies_{year}_{month:02}"
+        following = (year + 1, 1) if month == 12 else (year, month + 1)
+        if tx.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar_one() is None:
+            tx.execute(
+                text(
+                    f"CREATE TABLE {name} PARTITION OF delivery_bodies FOR VALUES FROM "
+                    f"('{year}-{month:02}-01+00') TO ('{following[0]}-{following[1]:02}-01+00')"
+                )
+            )
+            tx.execute(text(f"ALTER TABLE {name} ALTER COLUMN body SET STORAGE EXTERNAL"))
+            made.append(name)
+        year, month = following
+    return made
+
+
+def _jobs_schema(tx: Connection) -> None:
+    """Apply procrastinate's own schema once and note its version on its table.
+
+    Raising the pin needs a migration of ours that runs the scripts which the library ships for that step.
+    """
+    ours = version("procrastinate")
+    there = tx.execute(text("SELECT obj_description(to_regclass('procrastinate_jobs'))")).scalar_one()
+    if tx.execute(text("SELECT to_regclass('procrastinate_jobs')")).scalar_one() is None:
+        tx.exec_driver_sql(SchemaManager.get_schema().replace("%", "%%"))
+        tx.exec_driver_sql(f"COMMENT ON TABLE procrastinate_jobs IS 'procrastinate {ours}'")
+    elif there != f"procrastinate {ours}":
+        raise NeedsOperator(UNEXPECTED, f"the job tables are of {there}, this release brings procrastinate {ours}")

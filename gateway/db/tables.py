@@ -1,0 +1,466 @@
+"""Every table, once. PostgreSQL 18 or newer only; migrations/ makes them, a test holds the two against each other.
+
+account_id is NOT NULL in each tenant table and first in its indexes. Deliveries that are parked, and Etsy's until
+their shop is known, have none yet.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSON, JSONB, TSVECTOR
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+
+def _instant(name: str, *, nullable: bool = True) -> Column:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+def _created_at() -> Column:
+    return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _id() -> Column:
+    return Column("id", BigInteger, Identity(always=True), primary_key=True)
+
+
+# --- accounts ---------------------------------------------------------------------------------------------------
+accounts = Table(
+    "accounts",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    _created_at(),
+    comment="A merchant's workspace: everything below belongs to one.",
+)
+
+users = Table(
+    "users",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("email", Text, nullable=False, unique=True, comment="lower case"),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("password_hash", Text, nullable=False, comment="argon2id"),
+    Column("role", Text, nullable=False),
+    _created_at(),
+    CheckConstraint("role IN ('owner', 'manager', 'viewer')", name="role"),
+    Index(None, "account_id"),
+    comment="Who may log in, and as what.",
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("user_id", BigInteger, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("token_hash", LargeBinary, nullable=False, unique=True, comment="sha256 of the cookie's random token"),
+    Column("user_agent", Text, nullable=False, server_default=""),
+    _created_at(),
+    _instant("seen_at", nullable=False),
+    _instant("expires_at", nullable=False),
+    _instant("revoked_at"),
+    Index(None, "user_id"),
+    comment="Log-ins that can be seen and revoked one by one.",
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("user_id", BigInteger, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("token_hash", LargeBinary, nullable=False, unique=True, comment="sha256 of the token"),
+    _created_at(),
+    _instant("used_at"),
+    _instant("revoked_at"),
+    Index(None, "account_id"),
+    comment="Bearer tokens of the API.",
+)
+
+throttles = Table(
+    "throttles",
+    metadata,
+    Column("bucket", Text, primary_key=True, comment="what is throttled, e.g. login:<keyed hash>"),
+    Column("tokens", Numeric, nullable=False),
+    _instant("refilled_at", nullable=False),
+    comment="Token buckets of log-in throttling, shared by all processes.",
+)
+
+# --- connections ------------------------------------------------------------------------------------------------
+connections = Table(
+    "connections",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("platform", Text, nullable=False),
+    Column("shop_id", Text, nullable=False, comment="the platform's own id of the shop; WooCommerce: its home URL"),
+    Column("key", Text, nullable=False, unique=True, comment="unguessable part of WooCommerce's webhook address"),
+    Column("name", Text, nullable=False),
+    Column("domain", Text, nullable=False, comment="Shopify: the current myshopify domain; others: host"),
+    Column("aliases", ARRAY(Text), nullable=False, server_default="{}", comment="former domains"),
+    Column("base_url", Text, nullable=False, comment="where its API answers"),
+    Column("currency", Text, nullable=False, server_default=""),
+    Column("time_zone", Text, nullable=False, server_default="UTC", comment="IANA name"),
+    Column("generation", Integer, nullable=False, server_default="1", comment="raised by each new install"),
+    Column("state", Text, nullable=False, server_default="connected"),
+    Column("state_problem", Text, comment="code of the Problem behind a state that is not connected"),
+    Column("state_detail", Text, nullable=False, server_default=""),
+    Column("credentials", LargeBinary, nullable=False, comment="encrypted JSON: tokens or keys"),
+    Column("hook_secrets", LargeBinary, nullable=False, comment="encrypted JSON list: current secret, previous one"),
+    Column("scopes", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("granted_parts", ARRAY(Text), nullable=False, server_default="{core,person}",
+           comment="parts of an order that the platform lets us read"),
+    Column("skew_ms", BigInteger, nullable=False, server_default="0", comment="our clock minus the platform's"),
+    _instant("watermark"),
+    _instant("catch_up_wanted_at"),
+    _instant("installed_at", nullable=False),
+    _instant("last_delivery_at"),
+    _created_at(),
+    CheckConstraint("state IN ('connected', 'degraded', 'action_needed', 'disconnected')", name="state"),
+    UniqueConstraint("platform", "shop_id"),
+    Index(None, "account_id"),
+    comment="Our authorised link to a merchant's store. watermark: platform's clock, up to when we are in step.",
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("connection_id", BigInteger, ForeignKey("connections.id", ondelete="CASCADE"), nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("external_id", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    _created_at(),
+    _instant("checked_at", nullable=False),
+    UniqueConstraint("connection_id", "external_id"),
+    Index(None, "account_id", "connection_id"),
+    comment="Webhooks registered at the platform for us.",
+)
+
+signature_failures = Table(
+    "signature_failures",
+    metadata,
+    Column("platform", Text, nullable=False),
+    Column("connection_id", BigInteger, nullable=False, comment="0: the app as a whole"),
+    Column("day", DateTime(timezone=True), nullable=False),
+    Column("reason", Text, nullable=False, comment="code of the Problem"),
+    Column("count", BigInteger, nullable=False),
+    PrimaryKeyConstraint("platform", "connection_id", "day", "reason"),
+    comment="Webhooks refused with 401, counted.",
+)
+
+rate_budgets = Table(
+    "rate_budgets",
+    metadata,
+    Column("bucket", Text, primary_key=True, comment="shopify:<connection>, woocommerce:<connection>, etsy:<app key>"),
+    Column("available", Numeric, nullable=False),
+    Column("capacity", Numeric, nullable=False),
+    Column("restore_per_second", Numeric, nullable=False),
+    _instant("refilled_at", nullable=False),
+    _instant("blocked_until"),
+    comment="What may still be asked of a platform, shared by all workers.",
+)
+
+# --- deliveries -------------------------------------------------------------------------------------------------
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger),
+    Column("connection_id", BigInteger),
+    Column("platform", Text, nullable=False),
+    Column("shop", Text, nullable=False, server_default="", comment="the shop as the request named it"),
+    Column("delivery_key", Text, nullable=False, unique=True),
+    Column("topic", Text, nullable=False),
+    Column("received_at", DateTime(timezone=True), nullable=False),
+    _instant("observed_at"),
+    Column("body_bytes", Integer, nullable=False),
+    Column("state", Text, nullable=False, server_default="waiting"),
+    Column("attempts", SmallInteger, nullable=False, server_default="0"),
+    Column("crashes", SmallInteger, nullable=False, server_default="0", comment="workers that died while applying it"),
+    Column("next_attempt_at", DateTime(timezone=True), nullable=False),
+    Column("order_external_id", Text),
+    Column("subject_keys", ARRAY(LargeBinary), nullable=False, server_default="{}"),
+    Column("parts", ARRAY(Text), nullable=False, server_default="{}", comment="parts of the order that it carried"),
+    Column("outcome", Text),
+    Column("problem", Text, comment="code of the Problem"),
+    Column("problem_detail", Text),
+    _instant("done_at"),
+    CheckConstraint("state IN ('waiting', 'parked', 'done', 'ignored', 'dead')", name="state"),
+    # Claimed by the drain loop in this order; empty when nothing waits.
+    Index("deliveries_waiting_idx", "id", postgresql_where=text("state = 'waiting' AND crashes = 0")),
+    Index("deliveries_suspect_idx", "id", postgresql_where=text("state = 'waiting' AND crashes > 0")),
+    Index("deliveries_parked_idx", "platform", "shop", postgresql_where=text("state = 'parked'")),
+    Index("deliveries_account_idx", "account_id", "id"),
+    Index("deliveries_account_connection_idx", "account_id", "connection_id", "id"),
+    Index("deliveries_trouble_idx", "account_id", "id",
+          postgresql_where=text("state = 'dead' OR (state = 'waiting' AND attempts > 0)")),
+    Index("deliveries_order_idx", "connection_id", "order_external_id", "id",
+          postgresql_where=text("order_external_id IS NOT NULL")),
+    comment="One received HTTP request each: small and mutable. Its bytes are in delivery_bodies. "
+    "observed_at: when its content was true, by the platform's clock, fixed when it was received.",
+)
+
+delivery_bodies = Table(
+    "delivery_bodies",
+    metadata,
+    Column("delivery_id", BigInteger, nullable=False),
+    Column("received_at", DateTime(timezone=True), nullable=False),
+    Column("headers", LargeBinary, nullable=False, comment="JSON list of [name, value], as received"),
+    Column("body", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("delivery_id", "received_at"),
+    postgresql_partition_by="RANGE (received_at)",
+    comment="The raw bytes of deliveries: immutable, dropped by month.",
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    _id(),
+    Column("drainer", Integer, nullable=False, comment="holds an advisory lock of this number while it lives"),
+    Column("delivery_ids", ARRAY(BigInteger), nullable=False),
+    _created_at(),
+    comment="Batches of deliveries being applied. One whose drainer is gone may have stopped its process.",
+)
+
+# --- orders -----------------------------------------------------------------------------------------------------
+orders = Table(
+    "orders",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger, nullable=False),
+    Column("connection_id", BigInteger, ForeignKey("connections.id"), nullable=False),
+    Column("external_id", Text, nullable=False, comment="the platform's id"),
+    # Part core and its version.
+    Column("core_epoch", SmallInteger),
+    _instant("core_updated_at"),
+    Column("core_settled", Boolean),
+    _instant("core_observed_at"),
+    Column("core_digest", LargeBinary),
+    Column("core_shape", SmallInteger),
+    Column("core", JSON, comment="canonical JSON of domain.order.Core: the digest is taken over these bytes"),
+    Column("core_words", Text, comment="what search finds it by"),
+    # Part person and its version.
+    Column("person_epoch", SmallInteger),
+    _instant("person_updated_at"),
+    Column("person_settled", Boolean),
+    _instant("person_observed_at"),
+    Column("person_digest", LargeBinary),
+    Column("person_shape", SmallInteger),
+    Column("person", JSON, comment="canonical JSON of domain.order.Person"),
+    Column("person_words", Text),
+    # The platform's own payload of each part; person_raw is NULL where it is the same payload.
+    Column("raw", LargeBinary),
+    Column("raw_kind", Text, comment="webhook or api"),
+    Column("person_raw", LargeBinary),
+    Column("person_raw_kind", Text),
+    # Existence, ordered by the observed time of reads alone.
+    _instant("existence_observed_at"),
+    _instant("removed_at"),
+    # Copies of what lists filter and show.
+    Column("number", Text),
+    _instant("placed_at"),
+    Column("payment_status", Text),
+    Column("fulfilment_status", Text),
+    Column("currency", Text),
+    Column("total", Numeric),
+    Column("item_count", Integer),
+    Column("customer_name", Text),
+    Column("search", TSVECTOR, Computed(
+        "to_tsvector('simple'::regconfig, coalesce(core_words, '') || ' ' || coalesce(person_words, ''))",
+        persisted=True)),
+    _created_at(),
+    Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    UniqueConstraint("connection_id", "external_id"),
+    CheckConstraint("removed_at IS NULL OR existence_observed_at IS NOT NULL", name="removed_by_a_read"),
+    Index("orders_page_idx", "account_id", text("placed_at DESC"), text("id DESC"),
+          postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL")),
+    Index("orders_store_idx", "account_id", "connection_id", text("placed_at DESC"), text("id DESC"),
+          postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL")),
+    Index("orders_payment_idx", "account_id", "payment_status", text("placed_at DESC"), text("id DESC"),
+          postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL")),
+    Index("orders_fulfilment_idx", "account_id", "fulfilment_status", text("placed_at DESC"), text("id DESC"),
+          postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL")),
+    # The look-up of stored orders of a window that a run did not list.
+    Index("orders_window_idx", "connection_id", "core_updated_at",
+          postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL")),
+    Index("orders_search_idx", "search", postgresql_using="gin"),
+    comment="The true copy of each order. Written by gateway/orders/apply.py alone. core NULL: only its removal is "
+    "known. removed_at: the time of the read that found it gone.",
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger, nullable=False),
+    Column("connection_id", BigInteger, nullable=False),
+    Column("order_id", BigInteger, ForeignKey("orders.id", ondelete="CASCADE"), nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("kind", Text, nullable=False),
+    Column("parts", ARRAY(Text), nullable=False),
+    Column("quiet", Boolean, nullable=False, server_default="false"),
+    Column("source", Text, nullable=False),
+    Column("source_id", BigInteger),
+    Column("epoch", SmallInteger),
+    _instant("updated_at"),
+    _instant("observed_at"),
+    Column("settled", Boolean),
+    Column("fields", JSONB, nullable=False, server_default="[]", comment="list of [field, from, to]"),
+    CheckConstraint("kind IN ('created', 'updated', 'removed', 'restored')", name="kind"),
+    CheckConstraint("source IN ('delivery', 'run', 'reread', 'user')", name="source"),
+    Index(None, "account_id", "order_id", "id"),
+    comment="One entry of an order's history for each applied change. source_id: the delivery or run behind it.",
+)
+
+feed_pending = Table(
+    "feed_pending",
+    metadata,
+    Column("change_id", BigInteger, primary_key=True),
+    Column("account_id", BigInteger, nullable=False),
+    comment="Committed changes that the sequencer has not yet put into the feed.",
+)
+
+feed = Table(
+    "feed",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("change_id", BigInteger, ForeignKey("changes.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("account_id", BigInteger, nullable=False),
+    Index(None, "account_id", "position"),
+    comment="Changes in the one order in which readers page through them, appended by one sequencer.",
+)
+
+feed_state = Table(
+    "feed_state",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("generation", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+    comment="The feed's last position and its generation: a restore makes a new one.",
+)
+
+rereads = Table(
+    "rereads",
+    metadata,
+    Column("connection_id", BigInteger, ForeignKey("connections.id", ondelete="CASCADE"), nullable=False),
+    Column("external_id", Text, nullable=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("delivery_id", BigInteger, comment="the delivery that asked for it"),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("attempts", SmallInteger, nullable=False, server_default="0"),
+    Column("asked", BigInteger, nullable=False, server_default="1",
+           comment="raised by each new wish, so that one that came during the read is not lost"),
+    Column("problem", Text),
+    Column("problem_detail", Text),
+    _created_at(),
+    PrimaryKeyConstraint("connection_id", "external_id"),
+    Index(None, "due_at"),
+    comment="Orders to be read again from the platform: one row an order, however many asked.",
+)
+
+# --- sync runs --------------------------------------------------------------------------------------------------
+sync_runs = Table(
+    "sync_runs",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("connection_id", BigInteger, ForeignKey("connections.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("days", SmallInteger),
+    _instant("window_from", nullable=False),
+    _instant("window_until", nullable=False),
+    Column("state", Text, nullable=False, server_default="queued"),
+    Column("stage", Text, nullable=False, server_default="listing"),
+    Column("fence", Integer, nullable=False, server_default="0", comment="raised by each worker that takes the run"),
+    Column("checkpoint", JSONB, comment="where the listing goes on"),
+    Column("expected", BigInteger, comment="the platform's own count"),
+    Column("listed", BigInteger, nullable=False, server_default="0"),
+    Column("created", BigInteger, nullable=False, server_default="0"),
+    Column("updated", BigInteger, nullable=False, server_default="0"),
+    Column("unchanged", BigInteger, nullable=False, server_default="0"),
+    Column("newer_here", BigInteger, nullable=False, server_default="0"),
+    Column("failed", BigInteger, nullable=False, server_default="0"),
+    Column("removed", BigInteger, nullable=False, server_default="0"),
+    Column("hidden", BigInteger, nullable=False, server_default="0"),
+    Column("missed", BigInteger, nullable=False, server_default="0", comment="what no webhook had brought"),
+    Column("verdict", Text),
+    Column("problem", Text),
+    Column("problem_detail", Text),
+    Column("requested_by", BigInteger, ForeignKey("users.id", ondelete="SET NULL")),
+    _created_at(),
+    _instant("started_at"),
+    _instant("seen_at"),
+    _instant("waiting_until"),
+    _instant("finished_at"),
+    CheckConstraint("kind IN ('manual', 'catch_up')", name="kind"),
+    CheckConstraint("state IN ('queued', 'running', 'finished', 'stopped')", name="state"),
+    CheckConstraint("stage IN ('listing', 'checking')", name="stage"),
+    CheckConstraint("verdict IN ('complete', 'incomplete', 'unknown')", name="verdict"),
+    # At most one run of a store is running at a time.
+    Index("sync_runs_one_running_idx", "connection_id", unique=True, postgresql_where=text("state = 'running'")),
+    Index("sync_runs_one_queued_idx", "connection_id", "kind", text("coalesce(days, 0)"), unique=True,
+          postgresql_where=text("state = 'queued'")),
+    Index("sync_runs_account_idx", "account_id", "id"),
+    Index("sync_runs_open_idx", "connection_id", "id", postgresql_where=text("state IN ('queued', 'running')")),
+    comment="Sync Order and catch-up runs. seen_at: a sign of life of the worker that has it.",
+)
+
+run_items = Table(
+    "run_items",
+    metadata,
+    Column("run_id", BigInteger, nullable=False),
+    Column("external_id", Text, nullable=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("listed", Boolean, nullable=False, comment="by the platform's list, within the window"),
+    _instant("updated_at"),
+    Column("problem", Text),
+    Column("problem_detail", Text),
+    PrimaryKeyConstraint("run_id", "external_id"),
+    ForeignKeyConstraint(["run_id"], ["sync_runs.id"], ondelete="CASCADE"),
+    CheckConstraint(
+        "outcome IN ('created', 'updated', 'unchanged', 'newer_here', 'failed', 'removed', 'hidden')",
+        name="outcome"),
+    Index("run_items_trouble_idx", "run_id", "external_id",
+          postgresql_where=text("outcome IN ('failed', 'removed', 'hidden')")),
+    comment="What a run did with each order.",
+)

@@ -1,0 +1,1 @@
+"""The words of the product as values: orders, versions, windows, problems, clocks. Standard library only."""
