@@ -1,1 +1,1 @@
-"""What an operator can set and how processes start. Others import settings and logging; this imports nothing of ours."""
+"""What an operator can set and how processes start: settings, logging, gunicorn. Imports nothing of ours."""

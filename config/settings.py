@@ -72,9 +72,7 @@ def _encryption_keys(value: str) -> None:
         except (binascii.Error, UnicodeEncodeError):
             length = 0
         if not (key_id and colon and length == 32):
-            raise ValidationError(
-                "must be <key id>:<Fernet key>, several separated by commas, the first one encrypts"
-            )
+            raise ValidationError("must be <key id>:<Fernet key>, several separated by commas, the first one encrypts")
         ids.append(key_id)
     if len(set(ids)) != len(ids):
         raise ValidationError("names a key id twice")
@@ -82,51 +80,45 @@ def _encryption_keys(value: str) -> None:
 
 def _setting(
     default: Any, about: str, *, secret: bool = False, check: Callable[[Any], None] | None = None
-) -> dataclasses.Field[Any]:
+) -> Any:  # in truth a Field, as with dataclasses.field, which type checkers know to be special
     metadata = {"about": about, "secret": secret, "check": check}
     return dataclasses.field(default=default, repr=not secret, metadata=metadata)
-
-
-# The helper returns a Field, as dataclasses.field does; type checkers know only the latter, hence the Any.
-_s: Any = _setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What is in force. A field's name in capitals is its variable; each can also come from a file as NAME_FILE."""
 
-    database_url: str = _s(
+    database_url: str = _setting(
         "", "PostgreSQL 18 or newer; empty: the bundled server", secret=True, check=_postgresql_url
     )
-    data_dir: Path | None = _s(None, "where the bundled server's data, keys and logs are kept")
-    port: int = _s(8000, "the port that the gateway listens on", check=_port)
-    secret_key: str = _s("", "signs cookies and form tokens", secret=True, check=_long_enough)
-    encryption_keys: str = _s(
+    data_dir: Path | None = _setting(None, "where the bundled server's data, keys and logs are kept")  # noqa: RUF009 - a Field is no default
+    port: int = _setting(8000, "the port that the gateway listens on", check=_port)
+    secret_key: str = _setting("", "signs cookies and form tokens", secret=True, check=_long_enough)
+    encryption_keys: str = _setting(
         "",
         "<key id>:<Fernet key>, comma-separated; the first one encrypts",
         secret=True,
         check=_encryption_keys,
     )
-    public_url: str = _s("", "where platforms and people reach the gateway", check=_web_url)
-    shopify_client_id: str = _s("", "the Shopify app's client id")
-    shopify_client_secret: str = _s("", "the Shopify app's client secret", secret=True)
-    shopify_client_secret_previous: str = _s("", "the secret before, while it is being rotated", secret=True)
-    shopify_admin_url: str = _s("https://{shop}/admin", "where a shop's Admin API is", check=_shop_url)
-    etsy_keystring: str = _s("", "the Etsy app's keystring")
-    etsy_shared_secret: str = _s("", "the Etsy app's shared secret", secret=True)
-    etsy_webhook_secrets: tuple[str, ...] = _s(
+    public_url: str = _setting("", "where platforms and people reach the gateway", check=_web_url)
+    shopify_client_id: str = _setting("", "the Shopify app's client id")
+    shopify_client_secret: str = _setting("", "the Shopify app's client secret", secret=True)
+    shopify_client_secret_previous: str = _setting("", "the secret before, while it is being rotated", secret=True)
+    shopify_admin_url: str = _setting("https://{shop}/admin", "where a shop's Admin API is", check=_shop_url)
+    etsy_keystring: str = _setting("", "the Etsy app's keystring")
+    etsy_shared_secret: str = _setting("", "the Etsy app's shared secret", secret=True)
+    etsy_webhook_secrets: tuple[str, ...] = _setting(
         (), "signing secrets of Etsy's webhooks, comma-separated", secret=True
     )
-    etsy_api_url: str = _s("https://api.etsy.com/v3", "where Etsy's API is", check=_web_url)
-    etsy_connect_url: str = _s(
+    etsy_api_url: str = _setting("https://api.etsy.com/v3", "where Etsy's API is", check=_web_url)
+    etsy_connect_url: str = _setting(
         "https://www.etsy.com/oauth/connect", "where a merchant grants access to Etsy", check=_web_url
     )
-    allow_private_store_urls: bool = _s(
-        False, "let stores have private addresses (never on a public gateway)"
-    )
-    max_body_bytes: int = _s(10 * MEBIBYTE, "a longer webhook body is answered 413", check=_body_limit)
-    smtp_url: str = _s("", "smtp://user:password@host:port; empty: no mail is sent", secret=True)
-    test_database_url: str = _s(
+    allow_private_store_urls: bool = _setting(False, "let stores have private addresses (never on a public gateway)")
+    max_body_bytes: int = _setting(10 * MEBIBYTE, "a longer webhook body is answered 413", check=_body_limit)
+    smtp_url: str = _setting("", "smtp://user:password@host:port; empty: no mail is sent", secret=True)
+    test_database_url: str = _setting(
         "", "a server for the tests instead of a bundled one", secret=True, check=_postgresql_url
     )
 
@@ -213,13 +205,12 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         env.seal()
     except EnvValidationError as error:
         raise SettingsError(_sentence(error.error_messages)) from None
-    values["etsy_webhook_secrets"] = tuple(
-        filter(None, (one.strip() for one in values["etsy_webhook_secrets"]))
-    )
+    values["etsy_webhook_secrets"] = tuple(filter(None, (one.strip() for one in values["etsy_webhook_secrets"])))
     return Settings(**values)
 
 
 def _sentence(errors: Any) -> str:
     """One message for all errors; never with a value, which may be a secret."""
-    wrong = [f"{name} {text[0].lower()}{text[1:].rstrip('.')}" for name in errors for text in errors[name]]
+    texts = [(name, text.rstrip(".")) for name in errors for text in errors[name]]
+    wrong = [f"{name} {text.replace('Not a valid', 'is not a valid')}" for name, text in texts]
     return "The settings are wrong: " + "; ".join(wrong) + "."

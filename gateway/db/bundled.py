@@ -113,7 +113,7 @@ class BundledServer:
         self._durable = durable
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: Path | None = None
-        self._binaries: Path | None = None
+        self._binaries = Path()
         self._who: _Owner | None = None
 
     @property
@@ -218,9 +218,7 @@ class BundledServer:
         wheel = find_wheel()
         install = wheel / f"pginstall{MAJOR}"
         if not (install / "bin" / "postgres").exists():
-            raise BundledServerError(
-                f"The bundled PostgreSQL is not release {MAJOR}; run again after removing .venv."
-            )
+            raise BundledServerError(f"The bundled PostgreSQL is not release {MAJOR}; run again after removing .venv.")
         if self._who is None:
             return install / "bin"
         place = self.folder / "server"
@@ -258,24 +256,20 @@ class BundledServer:
         if (self.data / "PG_VERSION").exists():
             return
         if self.data.exists() and any(self.data.iterdir()):
-            raise BundledServerError(
-                f"The folder {self.data} is not empty and holds no PostgreSQL data; move it away."
-            )
+            raise BundledServerError(f"The folder {self.data} is not empty and holds no PostgreSQL data; move it away.")
         fresh = self.folder / "postgres.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         if self._who is not None:
             os.chown(fresh, self._who.uid, self._who.gid)
-        command = [str(self._tool("initdb")), "-D", str(fresh), "--username=postgres", "--auth=trust"]
+        command = [str(self._binaries / "initdb"), "-D", str(fresh), "--username=postgres", "--auth=trust"]
         command += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         if not self._durable:
             command.append("--no-sync")
         done = self._run(command)
         if done.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
-            raise BundledServerError(
-                f"The bundled PostgreSQL cannot make its data: {_last_line(done.stderr)}"
-            )
+            raise BundledServerError(f"The bundled PostgreSQL cannot make its data: {_last_line(done.stderr)}")
         if self.data.exists():
             self.data.rmdir()
         fresh.rename(self.data)
@@ -307,7 +301,7 @@ class BundledServer:
         }
         if not self._durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-        command = [str(self._tool("postgres")), "-D", str(self.data)]
+        command = [str(self._binaries / "postgres"), "-D", str(self.data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         with self._open_log() as log:
@@ -322,22 +316,19 @@ class BundledServer:
 
     def _wait_until_ready(self) -> None:
         """Read what pg_ctl -w reads: the eighth line of the pid file says ready, the first that it is ours."""
-        assert self._process is not None
         until = time.monotonic() + START_SECONDS
         while True:
             lines = _lines(self.data / "postmaster.pid")
-            if len(lines) >= 8 and lines[0] == str(self._process.pid) and lines[7].strip() == "ready":
+            if len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready":
                 return
-            if self._process.poll() is not None:
+            if not self.running():
                 raise BundledServerError(
                     f"The bundled PostgreSQL ended at its start: {_last_line(self.log.read_bytes())} (see {self.log})"
                 )
             # A recovery after a crash may take longer than any fixed time; it says so in the same place.
             if time.monotonic() > until and not (len(lines) >= 8 and lines[7].strip() == "starting"):
                 self.stop(immediate=True)
-                raise BundledServerError(
-                    f"The bundled PostgreSQL was not ready in {START_SECONDS} s; see {self.log}."
-                )
+                raise BundledServerError(f"The bundled PostgreSQL was not ready in {START_SECONDS} s; see {self.log}.")
             time.sleep(0.01)
 
     def _make_database(self) -> None:
@@ -348,16 +339,9 @@ class BundledServer:
         import psycopg  # here, since the tools that only stop or look for a server need no driver
 
         with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
-            if (
-                connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
-                is None
-            ):
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
                 connection.execute(f'CREATE DATABASE "{DATABASE}"')
         mark.touch()
-
-    def _tool(self, name: str) -> Path:
-        assert self._binaries is not None
-        return self._binaries / name
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[bytes]:
         if self._who is None:
@@ -384,7 +368,7 @@ class BundledServer:
             cwd="/",
             env=_environment(),
             start_new_session=True,
-            preexec_fn=die_with_parent(signal.SIGINT),  # noqa: PLW1509 - our starters have one thread
+            preexec_fn=die_with_parent(signal.SIGINT),  # our starters have one thread
             user=None if who is None else who.uid,
             group=None if who is None else who.gid,
             extra_groups=None if who is None else [],
@@ -398,7 +382,8 @@ def _environment() -> dict[str, str]:
 
 def _short_temporary_folder() -> str | None:
     """A long TMPDIR (macOS, test runners) would not fit into a socket's path."""
-    return "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else None
+    short = Path("/tmp")  # noqa: S108 - mkdtemp makes a folder of its own in it
+    return str(short) if os.access(short, os.W_OK | os.X_OK) else None
 
 
 def _copy_binaries(wheel: Path, install: Path, target: Path) -> None:
@@ -408,14 +393,12 @@ def _copy_binaries(wheel: Path, install: Path, target: Path) -> None:
     (inside / "bin").mkdir(parents=True)
     for tool in _TOOLS:
         shutil.copy2(install / "bin" / tool, inside / "bin" / tool)
-    shutil.copytree(
-        install / "lib", inside / "lib", ignore=shutil.ignore_patterns("*.a", "pkgconfig"), symlinks=True
-    )
+    shutil.copytree(install / "lib", inside / "lib", ignore=shutil.ignore_patterns("*.a", "pkgconfig"), symlinks=True)
     shutil.copytree(install / "share", inside / "share")
     if libraries.is_dir():
         shutil.copytree(libraries, target / libraries.name)
     for folder, _, files in os.walk(target):
-        os.chmod(folder, 0o755)
+        os.chmod(folder, 0o755)  # noqa: S103 - the server runs as another user than the owner
         for name in files:
             path = os.path.join(folder, name)
             if not os.path.islink(path):
