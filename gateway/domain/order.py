@@ -39,8 +39,8 @@ class LineItem:
     title: str
     variant: str
     sku: str
-    quantity: int
-    current_quantity: int
+    quantity: int | Decimal
+    current_quantity: int | Decimal
     unit_price: Decimal
     total: Decimal
     tax: Decimal | None = None

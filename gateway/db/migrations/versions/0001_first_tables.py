@@ -238,7 +238,7 @@ def upgrade() -> None:
     sa.Column('delivery_id', sa.BigInteger(), nullable=True, comment='the delivery that asked for it'),
     sa.Column('due_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('attempts', sa.SmallInteger(), server_default='0', nullable=False),
-    sa.Column('asked', sa.BigInteger(), server_default='1', nullable=False, comment='raised by each new wish, so that one that came during the read is not lost'),
+    sa.Column('again_at', sa.DateTime(timezone=True), nullable=False, comment='the latest wish: a read that began before it does not fulfil it'),
     sa.Column('problem', sa.Text(), nullable=True),
     sa.Column('problem_detail', sa.Text(), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),

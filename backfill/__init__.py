@@ -1,0 +1,1 @@
+"""The catch-up path: Sync Order, checkpoints, verdicts, the catch-up schedule, and their pages."""

@@ -1,0 +1,1 @@
+"""Our authorised links to merchants' stores."""

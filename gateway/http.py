@@ -1,0 +1,145 @@
+"""The one way out: every call to a platform goes through here, with timeouts, a size limit and our User-Agent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import requests
+
+from gateway.domain.problems import STORE_NOT_JSON, STORE_UNREACHABLE, Retry
+from gateway.domain.window import floor_second
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 30
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+USER_AGENT = "OrderSyncGateway/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a platform answered. `headers` have lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    seconds: float
+    """From sending to the first byte of the answer."""
+    received_at: datetime
+    """By our own clock, when the first byte came."""
+
+    @property
+    def date(self) -> datetime | None:
+        """The platform's clock when it wrote the answer."""
+        try:
+            moment = parsedate_to_datetime(self.headers["date"])
+        except (KeyError, ValueError):
+            return None
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    @property
+    def observed_at(self) -> datetime | None:
+        """When the content was true by the platform's clock: never later than it was read.
+
+        Date is written when a slow answer ends, and a cache hands out an old one with an Age: both are taken off.
+        None without a Date: such a read settles nothing.
+        """
+        date = self.date
+        if date is None:
+            return None
+        try:
+            age = max(0, int(self.headers.get("age", "0")))
+        except ValueError:
+            age = 0
+        return floor_second(date - timedelta(seconds=age + self.seconds))
+
+    @property
+    def skew(self) -> timedelta | None:
+        """Our clock minus the platform's, to the second."""
+        date = self.date
+        return None if date is None else self.received_at - date
+
+    def json(self) -> Any:
+        """The body as JSON, or Retry: a firewall's page is not the platform's answer."""
+        try:
+            return msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise self.not_json("it is not JSON") from None
+
+    def not_json(self, why: str) -> Retry:
+        kind = self.headers.get("content-type", "no content type")[:60]
+        return Retry(STORE_NOT_JSON, f"{self.status}, {kind}: {why}", after_seconds=60, why=f"{kind}, {why}")
+
+
+@dataclass(slots=True)
+class Http:
+    """Calls to one store. `before` may wait or raise (pacing); `after` sees each answer."""
+
+    session: requests.Session = field(default_factory=requests.Session)
+    before: Callable[[float], None] | None = None
+    after: Callable[[Answer], None] | None = None
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        form: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        cost: float = 1.0,
+    ) -> Answer:
+        """One request, one answer; redirects are not followed: keys go to nobody else.
+
+        Raises Retry when there is no answer at all: name, connection, TLS, time.
+        """
+        if self.before is not None:
+            self.before(cost)
+        sent = time.monotonic()
+        try:
+            with self.session.request(
+                method,
+                url,
+                params=params,
+                headers={"User-Agent": USER_AGENT, "Accept": "application/json", **(headers or {})},
+                json=json,
+                data=form,
+                auth=auth,
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                seconds = time.monotonic() - sent
+                received_at = datetime.now(UTC)
+                body = self._read(response, deadline=sent + 2 * READ_SECONDS)
+        except requests.RequestException as error:
+            # The error's text may name the URL with its keys: its type says enough.
+            why = type(error).__name__
+            raise Retry(STORE_UNREACHABLE, f"{urlsplit(url).hostname}: {why}", after_seconds=15, why=why) from None
+        answer = Answer(
+            response.status_code, {k.lower(): v for k, v in response.headers.items()}, body, seconds, received_at
+        )
+        if self.after is not None:
+            self.after(answer)
+        return answer
+
+    @staticmethod
+    def _read(response: requests.Response, *, deadline: float) -> bytes:
+        pieces = []
+        size = 0
+        for piece in response.iter_content(65_536):
+            size += len(piece)
+            if size > MAX_ANSWER_BYTES:
+                raise requests.ConnectionError("the answer is too large")
+            if time.monotonic() > deadline:
+                raise requests.Timeout("the answer did not end")
+            pieces.append(piece)
+        return b"".join(pieces)

@@ -1,0 +1,1 @@
+"""The orders themselves: one writer (apply), readings, changes, queries."""

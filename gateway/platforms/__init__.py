@@ -1,0 +1,11 @@
+"""The platforms: one folder each behind one contract (base.py)."""
+
+from gateway.platforms import woocommerce
+from gateway.platforms.base import Platform
+
+REGISTRY: dict[str, Platform] = {
+    platform.key: platform
+    for platform in (
+        woocommerce.PLATFORM,
+    )
+}

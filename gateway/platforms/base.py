@@ -1,0 +1,265 @@
+"""The contract of a platform: values in, values out; no database, no Flask.
+
+A platform is a package with the modules `hooks` (address, verify, read), `orders` (normalise), `client` (list_page,
+fetch_orders, count, classify) and `install` (subscriptions), gathered in one `Platform` in its `__init__`.
+Adding one = one such package, one line in REGISTRY, one simulator, fixtures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from gateway.domain.order import Core, PartName, Person
+from gateway.domain.problems import Problem, Refused
+from gateway.domain.window import Window
+
+if TYPE_CHECKING:
+    from gateway.http import Answer, Http
+
+Payload = Mapping[str, Any]
+"""A platform's own JSON object."""
+
+Kind = Literal["webhook", "api"]
+"""Which of a platform's two shapes a payload has."""
+
+
+# --- webhooks: what comes in -----------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class HookRequest:
+    """A webhook request as it came: header names in lower case, body untouched."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a webhook belongs, by its path and headers alone: nothing here is proven before `verify`.
+
+    `key` finds the connection: WooCommerce's unguessable path part, Shopify's shop domain; Etsy has one endpoint for
+    all shops, so none. `observed_at`: when the content was true by the platform's clock, where a header says so.
+    """
+
+    key: str
+    topic: str
+    delivery_key: str
+    observed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """An unsigned test call: answered 200, not stored."""
+
+
+class SignatureRejected(Refused):
+    """The request is not vouched for; `problem` says in which way."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderNotice:
+    """An order was made or changed. `payload` is None when the notice is thin and the order must be read.
+
+    `shop` is the platform's shop id where only the body names it.
+    """
+
+    order_id: str
+    payload: Payload | None
+    shop: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderDeleted:
+    """The platform says that an order is gone. Never believed: a hint to read it again."""
+
+    order_id: str
+    shop: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SomethingChanged:
+    """A hint that does not name its order: the next catch-up run finds it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Uninstalled:
+    """The platform says that the merchant removed us; `shop` as the body names it. One call confirms it."""
+
+    shop: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyRequest:
+    """A duty of privacy law: kept with its deadline until it is done."""
+
+    topic: str
+    shop: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Nothing to do, for this reason."""
+
+    reason: str
+
+
+Notice = OrderNotice | OrderDeleted | SomethingChanged | Uninstalled | PrivacyRequest | Ignored
+
+
+# --- orders ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Normalised:
+    """One order as all platforms' orders look. `person` is None when the payload was not granted that part."""
+
+    external_id: str
+    updated_at: datetime
+    core: Core
+    person: Person | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The order as the API shows it now: raw JSON bytes, and which parts were denied to us."""
+
+    external_id: str
+    updated_at: datetime | None
+    raw: bytes
+    observed_at: datetime | None
+    denied: frozenset[PartName] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    external_id: str
+    observed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """The platform does not show it to us; that says nothing about whether it is there."""
+
+    external_id: str
+
+
+LookUp = Found | Gone | Hidden
+
+Cursor = Mapping[str, Any]
+"""Where a listing goes on: JSON that only its own adapter reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing: whole orders, and where to go on (None: that was the last)."""
+
+    orders: Sequence[Found]
+    cursor: Cursor | None
+    observed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many orders the platform counts in a window. Not exact: a lower bound."""
+
+    orders: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """What a shop says of itself."""
+
+    shop_id: str
+    name: str
+    domain: str
+    currency: str
+    time_zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    external_id: str
+    topic: str
+    address: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a refresh brought: to be stored whole before it is used."""
+
+    credentials: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """Our own registration at the platforms, from the settings."""
+
+    shopify_client_id: str = ""
+    shopify_client_secret: str = ""
+    shopify_client_secret_previous: str = ""
+    shopify_admin_url: str = "https://{shop}/admin"
+    etsy_keystring: str = ""
+    etsy_shared_secret: str = ""
+    etsy_webhook_secrets: tuple[str, ...] = ()
+    etsy_api_url: str = "https://api.etsy.com/v3"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAccess:
+    """All that an adapter may know to call one store."""
+
+    shop_id: str
+    domain: str
+    base_url: str
+    currency: str
+    time_zone: str
+    credentials: Mapping[str, str]
+    app: App
+    http: Http = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the platform can and can't, as data."""
+
+    name: str
+    thin_hooks: bool
+    """Webhooks name an order without its content."""
+    settled_after: timedelta
+    """How long after updated_at a read must be to have seen everything of that second."""
+    retries_hooks: bool
+    look_back: timedelta | None
+    """How far back orders are shown at all (by created time); None: no wall."""
+    page_size: int
+    calls_capacity: float
+    calls_per_second: float
+    relist_deletes: bool
+    """Whether a look-up can say Gone (Etsy: never)."""
+    user_agent_hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """One platform's functions, gathered."""
+
+    key: str
+    capabilities: Capabilities
+    address: Callable[[HookRequest], Address | Ping]
+    verify: Callable[[HookRequest, Sequence[str]], None]
+    read: Callable[[str, bytes], Notice]
+    normalise: Callable[..., Normalised]
+    list_page: Callable[[StoreAccess, Window, Cursor | None], Page]
+    fetch_orders: Callable[[StoreAccess, Sequence[str]], Iterable[LookUp]]
+    count: Callable[[StoreAccess, Window], Count | None]
+    shop: Callable[[StoreAccess], Shop]
+    refresh: Callable[[StoreAccess], Tokens | None]
+    subscribe: Callable[[StoreAccess, str, str], Sequence[Subscription]]
+    list_subscriptions: Callable[[StoreAccess], Sequence[Subscription]]
+    unsubscribe: Callable[[StoreAccess, Sequence[str]], None]
+    classify: Callable[[Answer], Problem | None]

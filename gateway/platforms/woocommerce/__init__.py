@@ -1,0 +1,35 @@
+"""WooCommerce: any shop, its own URL, full payloads, no retries."""
+
+from datetime import timedelta
+
+from gateway.platforms.base import Capabilities, Platform
+from gateway.platforms.woocommerce import client, hooks, install, orders
+
+PLATFORM = Platform(
+    key="woocommerce",
+    capabilities=Capabilities(
+        name="WooCommerce",
+        thin_hooks=False,
+        # Its Date may be a proxy's clock.
+        settled_after=timedelta(seconds=60),
+        retries_hooks=False,
+        look_back=None,
+        page_size=client.PAGE_SIZE,
+        calls_capacity=20,
+        calls_per_second=10,
+        relist_deletes=True,
+    ),
+    address=hooks.address,
+    verify=hooks.verify,
+    read=hooks.read,
+    normalise=orders.normalise,
+    list_page=client.list_page,
+    fetch_orders=client.fetch_orders,
+    count=client.count,
+    shop=client.shop,
+    refresh=install.refresh,
+    subscribe=install.subscribe,
+    list_subscriptions=install.list_subscriptions,
+    unsubscribe=install.unsubscribe,
+    classify=client.classify,
+)

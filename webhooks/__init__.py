@@ -1,0 +1,1 @@
+"""The live path: receive, store, apply, retry, dead letters, replay, and their pages."""
