@@ -1,0 +1,78 @@
+"""How gunicorn serves the gateway: gevent workers, nothing preloaded.
+
+Only gunicorn's gevent worker patches the standard library, after the fork: so this file, which the master reads
+before, imports no psycopg, ssl, requests or app (structlog's standard-library part brings ssl as well).
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import tempfile
+from typing import Any
+
+bind = os.environ.get("BIND") or f"127.0.0.1:{os.environ.get('PORT') or 8000}"
+worker_class = "gevent"
+workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
+worker_connections = 1000
+preload_app = False
+
+# gunicorn 27 would open a control socket under the home folder.
+control_socket_disable = True
+
+# Platforms and proxies reuse connections; a proxy's own keep-alive is usually 60 s and must be the shorter one.
+keepalive = 75
+# A worker whose loop stands still this long is replaced. Requests in hand get graceful_timeout at SIGTERM, which is
+# less than the 20 s after which the supervisor kills.
+timeout = 30
+graceful_timeout = 15
+
+# Etsy's and Shopify's OAuth callbacks fit well; webhooks carry some twenty short headers.
+limit_request_line = 8190
+limit_request_fields = 64
+limit_request_field_size = 8190
+
+# No access log: a path's query may hold a token, and each webhook's fate is in its own log line.
+accesslog = None
+errorlog = "-"
+logconfig_dict: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "format": '{"event": "gunicorn", "level": "%(levelname)s", "pid": %(process)d, "message": "%(message)s"}'
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"level": "WARNING", "handlers": ["stderr"]},
+    "loggers": {
+        "gunicorn.error": {"level": "WARNING", "handlers": ["stderr"], "propagate": False},
+        "gunicorn.access": {"level": "WARNING", "handlers": [], "propagate": False},
+    },
+}
+
+# Workers add up their metrics in files; a folder from an earlier start would count twice.
+_metrics = tempfile.mkdtemp(prefix="gateway-metrics-")
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
+
+
+def post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it so
+    """Let the worker log as every other process of ours does."""
+    from config.logging import configure_logging
+
+    configure_logging()
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it so
+    """Forget a dead worker's live gauges: what prometheus_client.multiprocess.mark_process_dead does.
+
+    That module would import ssl into the master, from which the next worker is forked.
+    """
+    for path in glob.glob(os.path.join(glob.escape(_metrics), f"gauge_live*_{worker.pid}.db")):
+        os.remove(path)
+
+
+def on_exit(server: Any) -> None:  # noqa: ARG001 - gunicorn calls it so
+    """Leave nothing in the temporary folder."""
+    shutil.rmtree(_metrics, ignore_errors=True)
