@@ -12,7 +12,8 @@ import shutil
 import tempfile
 from typing import Any
 
-bind = os.environ.get("BIND") or f"127.0.0.1:{os.environ.get('PORT') or 8000}"
+# BIND is an address, PORT the port; 0.0.0.0 only behind a proxy that ends TLS.
+bind = f"{os.environ.get('BIND') or '127.0.0.1'}:{os.environ.get('PORT') or 8000}"
 worker_class = "gevent"
 workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
 worker_connections = 1000

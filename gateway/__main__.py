@@ -89,7 +89,7 @@ def _right_python() -> None:
     if OLDEST <= sys.version_info[:2] <= NEWEST:
         return
     for minor in range(OLDEST[1], NEWEST[1] + 1):
-        other = shutil.which("python3.{}".format(minor))
+        other = shutil.which(f"python3.{minor}")
         if other and _answers([other, "-c", "import venv, ensurepip"]):
             _become([other, "-m", "gateway", *sys.argv[1:]])
     if sys.version_info[:2] > NEWEST:
