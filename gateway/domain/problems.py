@@ -87,9 +87,22 @@ BODY_WITHOUT_ORDER_ID = _add("webhook.no_order_id", "A webhook names no order",
 CONNECTION_UNKNOWN = _add("webhook.connection_unknown", "No store is known for this webhook",
     "It was signed by a platform for a shop that is not connected here yet.",
     "It is kept, and applied once the shop is connected.", "merchant", "after_fix")
+METHOD_REFUSED = _add("webhook.method", "Webhooks are sent by POST",
+    "This address takes nothing else.", "Nothing to do: it is an address for machines.", "operator", "never")
+BODY_TOO_LARGE = _add("webhook.body_too_large", "A webhook's body is too large",
+    "It is longer than MAX_BODY_BYTES.", "Raise MAX_BODY_BYTES if your orders are that large; a sync fetches it meanwhile.",
+    "operator", "after_fix")
+BODY_TOO_SLOW = _add("webhook.body_too_slow", "A webhook's body did not arrive in time",
+    "It was not here ten seconds after its headers.", "Nothing: the platform or a catch-up brings it.", "us", "later")
+BODY_CUT = _add("webhook.body_cut", "A webhook's body was cut off",
+    "Fewer bytes came than its headers said.", "Nothing: the platform or a catch-up brings it.", "us", "later")
 WORKER_KILLER = _add("delivery.stopped_the_worker", "This delivery stopped the worker",
     "Applying it ended the worker's process more than once, so it was set aside and the line went on.",
     "Please report it with the delivery's number; replay it after an update.", "us", "after_fix")
+
+PRIVACY_WAITING = _add("privacy.waiting", "A privacy request waits for you",
+    "The platform asks to show or erase a customer's data; this release does not do that by itself.",
+    "Handle it by hand within 30 days; the request is kept here.", "operator", "never")
 
 # --- payloads --------------------------------------------------------------------------------------------------
 PAYLOAD_FIELD = _add("payload.field", "A field of the order can't be read",
@@ -145,6 +158,11 @@ ORDER_HIDDEN = _add("order.hidden", "The platform does not show this order to us
 DATABASE_AWAY = _add("internal.database_away", "The database can't be reached",
     "PostgreSQL did not answer in time.", "It is tried again by itself; the operator should look at the database.",
     "operator", "later")
+KEY_MISSING = _add("internal.key_missing", "A stored secret can't be opened",
+    "It was encrypted with the key {key}, which is not among ENCRYPTION_KEYS.",
+    "Put that key back into ENCRYPTION_KEYS (after the new one), then start again.", "operator", "after_fix")
+TOO_MANY_BODIES = _add("internal.too_busy", "Too much at once",
+    "The bodies in hand reached this process's limit.", "The platform tries again by itself.", "us", "now")
 UNEXPECTED = _add("internal.unexpected", "Something went wrong on our side",
     "An error that we did not foresee: {why}.", "It is tried again by itself. If it stays, please report it.",
     "us", "later")

@@ -231,6 +231,8 @@ class Capabilities:
     name: str
     thin_hooks: bool
     """Webhooks name an order without its content."""
+    built_at_delivery: bool
+    """A webhook's content is what is true when it leaves, not when it was caused (WooCommerce)."""
     settled_after: timedelta
     """How long after updated_at a read must be to have seen everything of that second."""
     retries_hooks: bool
@@ -239,9 +241,18 @@ class Capabilities:
     page_size: int
     calls_capacity: float
     calls_per_second: float
+    """0: the platform sets no rate, and calls to a store go one after the other."""
     relist_deletes: bool
     """Whether a look-up can say Gone (Etsy: never)."""
-    user_agent_hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the platform says may still be asked, in its own units."""
+
+    available: float
+    capacity: float
+    restore_per_second: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,3 +274,9 @@ class Platform:
     list_subscriptions: Callable[[StoreAccess], Sequence[Subscription]]
     unsubscribe: Callable[[StoreAccess, Sequence[str]], None]
     classify: Callable[[Answer], Problem | None]
+    bucket: Callable[[int, App], str]
+    """Whose budget a connection's calls draw on: its own, or the app's (Etsy)."""
+    budget: Callable[[Answer], Budget | None]
+    """The platform's own figures in an answer, where it gives any."""
+    deliveries_address: Callable[[str, str], str]
+    """(public URL, connection key) → where this platform's webhooks go."""

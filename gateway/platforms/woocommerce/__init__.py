@@ -10,13 +10,14 @@ PLATFORM = Platform(
     capabilities=Capabilities(
         name="WooCommerce",
         thin_hooks=False,
+        built_at_delivery=True,
         # Its Date may be a proxy's clock.
         settled_after=timedelta(seconds=60),
         retries_hooks=False,
         look_back=None,
         page_size=client.PAGE_SIZE,
-        calls_capacity=20,
-        calls_per_second=10,
+        calls_capacity=0,
+        calls_per_second=0,
         relist_deletes=True,
     ),
     address=hooks.address,
@@ -32,4 +33,7 @@ PLATFORM = Platform(
     list_subscriptions=install.list_subscriptions,
     unsubscribe=install.unsubscribe,
     classify=client.classify,
+    bucket=lambda connection_id, app: f"woocommerce:{connection_id}",
+    budget=lambda answer: None,
+    deliveries_address=lambda public_url, key: f"{public_url}/webhooks/woocommerce/{key}",
 )

@@ -1,0 +1,125 @@
+"""From a connection to calls: credentials opened, tokens fresh, calls paced."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import requests
+from sqlalchemy import text
+
+from gateway.connections import model, pacing
+from gateway.connections.model import Connection
+from gateway.db.engine import Database
+from gateway.domain.problems import STORE_THROTTLED, Retry
+from gateway.http import Answer, Http
+from gateway.platforms import REGISTRY
+from gateway.platforms.base import App, StoreAccess
+from gateway.vault import Vault
+
+REFRESH_BEFORE = timedelta(minutes=5)
+PATIENCE_SECONDS = 5.0
+"""Waiting longer than this for a platform's budget is the caller's decision, and is shown as waiting."""
+
+_REFRESHING = 4_242_100
+"""First half of the advisory lock of a token refresh; the second is the connection's id."""
+
+
+@dataclass(slots=True)
+class Access:
+    """All that a job or a command needs to reach stores."""
+
+    database: Database
+    vault: Vault
+    app: App
+    public_url: str
+    session: Callable[[], requests.Session] = requests.Session
+    _sessions: threading.local = field(default_factory=threading.local)
+
+    def store(self, connection: Connection, *, session: requests.Session | None = None) -> StoreAccess:
+        """How to call this store now, with a token that lives at least a few minutes longer."""
+        credentials = self._fresh(connection)
+        platform = REGISTRY[connection.platform]
+        bucket = platform.bucket(connection.id, self.app)
+        capabilities = platform.capabilities
+
+        def before(cost: float) -> None:
+            if not capabilities.calls_per_second:
+                return
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while wait := pacing.reserve(
+                self.database, bucket, cost,
+                capacity=capabilities.calls_capacity, restore_per_second=capabilities.calls_per_second,
+            ):  # fmt: skip
+                if time.monotonic() + wait > deadline:
+                    raise Retry(STORE_THROTTLED, bucket, after_seconds=wait)
+                time.sleep(wait)
+
+        def after(answer: Answer) -> None:
+            budget = platform.budget(answer)
+            if budget is not None:
+                pacing.correct(
+                    self.database, bucket,
+                    available=budget.available, capacity=budget.capacity,
+                    restore_per_second=budget.restore_per_second,
+                )  # fmt: skip
+            if answer.skew is not None:
+                self._note_clock(connection, answer.skew)
+
+        return StoreAccess(
+            shop_id=connection.shop_id,
+            domain=connection.domain,
+            base_url=connection.base_url,
+            currency=connection.currency,
+            time_zone=connection.time_zone,
+            credentials=credentials,
+            app=self.app,
+            http=Http(session or self._session(), before, after),
+        )
+
+    def _session(self) -> requests.Session:
+        """One session a thread: connections to a store are kept open between calls."""
+        session: requests.Session | None = getattr(self._sessions, "session", None)
+        if session is None:
+            session = self._sessions.session = self.session()
+        return session
+
+    def _note_clock(self, connection: Connection, skew: timedelta) -> None:
+        if abs(skew - connection.skew) > timedelta(seconds=1):
+            with self.database.transaction() as tx:
+                model.note_clock(tx, connection, skew)
+
+    def _fresh(self, connection: Connection) -> dict[str, str]:
+        credentials = self.vault.open_mapping(connection.credentials)
+        return credentials if not _expires_soon(credentials) else self._refreshed(connection.id)
+
+    def _refreshed(self, connection_id: int) -> dict[str, str]:
+        """Refresh under a lock, and store both tokens before either is used: a lost one means a new install."""
+        with self.database.transaction() as tx:
+            tx.execute(text("SELECT pg_advisory_xact_lock(:one, :two)"), {"one": _REFRESHING, "two": connection_id})
+            connection = model.get(tx, connection_id)
+            assert connection is not None
+            credentials = self.vault.open_mapping(connection.credentials)
+            if not _expires_soon(credentials):
+                return credentials
+            plain = StoreAccess(
+                shop_id=connection.shop_id, domain=connection.domain, base_url=connection.base_url,
+                currency=connection.currency, time_zone=connection.time_zone, credentials=credentials, app=self.app,
+                http=Http(self._session()),
+            )  # fmt: skip
+            tokens = REGISTRY[connection.platform].refresh(plain)
+            if tokens is None:
+                return credentials
+            tx.execute(
+                text("UPDATE connections SET credentials = :credentials WHERE id = :id"),
+                {"credentials": self.vault.close(tokens.credentials), "id": connection_id},
+            )
+            return dict(tokens.credentials)
+
+
+def _expires_soon(credentials: dict[str, str]) -> bool:
+    expires_at = credentials.get("expires_at")
+    return expires_at is not None and datetime.fromisoformat(expires_at) - datetime.now(UTC) < REFRESH_BEFORE

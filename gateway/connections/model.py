@@ -1,0 +1,112 @@
+"""Connections as values, and the queries by which they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import RowMapping, text
+
+from gateway.domain.scope import AccountScope
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Our authorised link to one store. Its secrets stay closed until they are used."""
+
+    id: int
+    account_id: int
+    platform: str
+    shop_id: str
+    key: str
+    name: str
+    domain: str
+    base_url: str
+    currency: str
+    time_zone: str
+    generation: int
+    state: str
+    granted_parts: tuple[str, ...]
+    skew: timedelta
+    """Our clock minus the platform's."""
+    watermark: datetime | None
+    installed_at: datetime
+    credentials: bytes
+    hook_secrets: bytes
+
+    @classmethod
+    def of(cls, row: RowMapping | Mapping[str, Any]) -> Self:
+        return cls(
+            id=row["id"], account_id=row["account_id"], platform=row["platform"], shop_id=row["shop_id"],
+            key=row["key"], name=row["name"], domain=row["domain"], base_url=row["base_url"],
+            currency=row["currency"], time_zone=row["time_zone"], generation=row["generation"], state=row["state"],
+            granted_parts=tuple(row["granted_parts"]), skew=timedelta(milliseconds=row["skew_ms"]),
+            watermark=row["watermark"], installed_at=row["installed_at"], credentials=bytes(row["credentials"]),
+            hook_secrets=bytes(row["hook_secrets"]),
+        )  # fmt: skip
+
+
+def get(tx: Transaction, connection_id: int) -> Connection | None:
+    row = tx.execute(text("SELECT * FROM connections WHERE id = :id"), {"id": connection_id}).mappings().first()
+    return None if row is None else Connection.of(row)
+
+
+def by_ids(tx: Transaction, ids: list[int]) -> dict[int, Connection]:
+    rows = tx.execute(text("SELECT * FROM connections WHERE id = ANY(:ids)"), {"ids": ids}).mappings()
+    return {row["id"]: Connection.of(row) for row in rows}
+
+
+def find(tx: Transaction, platform: str, key: str) -> Connection | None:
+    """The connection that a webhook's address names: WooCommerce's path key, Shopify's domain or a former one."""
+    if platform == "woocommerce":
+        statement = "SELECT * FROM connections WHERE platform = :platform AND key = :key"
+    else:
+        statement = (
+            "SELECT * FROM connections WHERE platform = :platform"
+            " AND (domain = :key OR shop_id = :key OR :key = ANY(aliases)) ORDER BY domain = :key DESC LIMIT 1"
+        )
+    row = tx.execute(text(statement), {"platform": platform, "key": key}).mappings().first()
+    return None if row is None else Connection.of(row)
+
+
+_STORE = """
+SELECT c.id, c.account_id, c.platform, c.shop_id, c.name, c.domain, c.base_url, c.currency, c.time_zone, c.state,
+       c.state_problem, c.state_detail, c.granted_parts, c.skew_ms, c.watermark, c.installed_at, c.last_delivery_at,
+       (SELECT max(r.finished_at) FROM sync_runs r WHERE r.account_id = c.account_id AND r.connection_id = c.id
+         AND r.state = 'finished') AS last_sync_at
+FROM connections c WHERE c.account_id = :account
+"""
+
+
+def list_stores(tx: Transaction, scope: AccountScope) -> list[RowMapping]:
+    """The account's stores by name, without their secrets."""
+    rows = tx.execute(text(_STORE + " ORDER BY c.name, c.id"), {"account": scope.account_id})
+    return list(rows.mappings())
+
+
+def get_store(tx: Transaction, scope: AccountScope, store_id: int) -> RowMapping | None:
+    statement = text(_STORE + " AND c.id = :store")
+    return tx.execute(statement, {"account": scope.account_id, "store": store_id}).mappings().first()
+
+
+def note_clock(tx: Transaction, connection: Connection, skew: timedelta) -> None:
+    """Keep the store's clock skew when it moved by more than what a Date of whole seconds blurs."""
+    if abs(skew - connection.skew) > timedelta(seconds=1):
+        tx.execute(
+            text("UPDATE connections SET skew_ms = :skew WHERE id = :id"),
+            {"skew": int(skew.total_seconds() * 1000), "id": connection.id},
+        )
+
+
+def set_state(tx: Transaction, connection_id: int, state: str, problem: str | None = None, detail: str = "") -> None:
+    """Say how the connection is; a sentence for people comes from the problem's entry."""
+    tx.execute(
+        text(
+            "UPDATE connections SET state = :state, state_problem = :problem, state_detail = :detail WHERE id = :id"
+            " AND (state, state_problem, state_detail) IS DISTINCT FROM (:state, :problem, :detail)"
+        ),
+        {"state": state, "problem": problem, "detail": detail, "id": connection_id},
+    )

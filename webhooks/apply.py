@@ -1,0 +1,245 @@
+"""The drain loop: stored deliveries become orders, in batches, in the transaction that also marks them done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from gateway import jobs
+from gateway.connections import model
+from gateway.connections.model import Connection
+from gateway.db.engine import Database
+from gateway.domain.points import reached
+from gateway.domain.problems import (
+    CONNECTION_UNKNOWN,
+    PRIVACY_WAITING,
+    UNEXPECTED,
+    GatewayError,
+    Retry,
+)
+from gateway.orders.apply import apply
+from gateway.orders.reading import Reading, read_order
+from gateway.orders.rereads import Wish, want
+from gateway.platforms import REGISTRY
+from gateway.platforms.base import (
+    Ignored,
+    OrderDeleted,
+    OrderNotice,
+    PrivacyRequest,
+    SomethingChanged,
+    Uninstalled,
+)
+from webhooks import inbox
+from webhooks.inbox import Claimed, Verdict
+
+log = structlog.get_logger("webhooks.apply")
+
+BATCH = 250
+THIN_DELAY = timedelta(seconds=2)
+"""Thin notices of one order within this are one read (Etsy sheet: coalesce for 2 s)."""
+
+SHORTEST_NAP = 0.05
+LONGEST_NAP = 0.25
+CHECK_ORPHANS_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What the notices of one batch add up to before anything is written."""
+
+    readings: list[Reading] = field(default_factory=list)
+    owners: list[Claimed] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    wishes: list[Wish] = field(default_factory=list)
+    catch_ups: set[int] = field(default_factory=set)
+    checks: set[int] = field(default_factory=set)
+
+
+class Drainer:
+    """One drain loop; a worker process runs two, so that one parses while the other waits for PostgreSQL."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._database = database
+        self._clock = clock
+        # A second connection: it holds the sign of life, and notes each batch in a commit of its own.
+        self._notes = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._number = self._notes.execute(text("SELECT (random() * 2147483647)::int4")).scalar_one()
+        self._notes.execute(
+            text("SELECT pg_advisory_lock(:lock, :number)"), {"lock": inbox.DRAINER_LOCK, "number": self._number}
+        )
+        self._orphans_checked_at = 0.0
+
+    def close(self) -> None:
+        self._notes.invalidate()
+        self._notes.close()
+
+    def run(self, stop: threading.Event) -> None:
+        """Drain until told to stop; naps grow while nothing comes."""
+        nap = SHORTEST_NAP
+        while not stop.is_set():
+            if self.drain_once():
+                nap = SHORTEST_NAP
+                continue
+            stop.wait(nap)
+            nap = min(nap * 1.5, LONGEST_NAP)
+
+    def drain_once(self, size: int = BATCH) -> int:
+        """Claim one batch and apply it; how many deliveries it took."""
+        moment = time.monotonic()
+        if moment - self._orphans_checked_at > CHECK_ORPHANS_SECONDS:
+            self._orphans_checked_at = moment
+            with self._database.transaction() as tx:
+                inbox.suspect_orphans(tx)
+        batch_id = None
+        try:
+            with self._database.transaction() as tx:
+                rows = inbox.claim(tx, size)
+                if not rows:
+                    return 0
+                batch_id = inbox.note_batch(self._notes, self._number, [row.id for row in rows])
+                reached("after_claim")
+                self._apply(tx, rows)
+                inbox.forget_batch(tx, batch_id)
+                reached("before_apply_commit")
+            reached("after_apply_commit")
+        except Exception:
+            # It failed, but this process lives: the batch is under no suspicion.
+            if batch_id is not None:
+                inbox.forget_batch(self._notes, batch_id)
+            raise
+        self._note_arrival(rows)
+        return len(rows)
+
+    def _note_arrival(self, rows: Sequence[Claimed]) -> None:
+        latest: dict[int, datetime] = {}
+        for row in rows:
+            if row.connection_id is not None:
+                latest[row.connection_id] = max(row.received_at, latest.get(row.connection_id, row.received_at))
+        for connection_id, moment in sorted(latest.items()):
+            self._notes.execute(
+                text(
+                    "UPDATE connections SET last_delivery_at = :moment WHERE id = :id"
+                    " AND (last_delivery_at IS NULL OR last_delivery_at < :moment)"
+                ),
+                {"moment": moment, "id": connection_id},
+            )
+
+    def _apply(self, tx: Transaction, rows: Sequence[Claimed]) -> None:
+        """Apply a batch; when a statement fails, halve it with savepoints, so that the guilty one fails alone."""
+        try:
+            with tx.begin_nested():
+                self._apply_all(tx, rows)
+        except OperationalError:
+            raise  # deadlock, lost connection: the whole batch is done again
+        except (DBAPIError, UnicodeError, ValueError, RecursionError, MemoryError) as error:
+            if len(rows) == 1:
+                log.error("delivery.unexpected", delivery=rows[0].id, error=type(error).__name__)
+                detail = f"{type(error).__name__}"
+                inbox.finish(tx, [inbox.set_aside(rows[0], UNEXPECTED, detail, self._clock(), again=True)])
+                return
+            middle = len(rows) // 2
+            self._apply(tx, rows[:middle])
+            self._apply(tx, rows[middle:])
+
+    def _apply_all(self, tx: Transaction, rows: Sequence[Claimed]) -> None:
+        bodies = inbox.bodies(tx, rows)
+        connections = model.by_ids(tx, sorted({row.connection_id for row in rows if row.connection_id is not None}))
+        batch = _Batch()
+        for row in rows:
+            try:
+                self._sort(tx, row, bodies.get(row.id, b""), connections, batch)
+            except Retry as error:
+                batch.verdicts.append(inbox.set_aside(row, error.problem, error.detail, self._clock(), again=True))
+            except GatewayError as error:
+                batch.verdicts.append(inbox.set_aside(row, error.problem, error.detail, self._clock(), again=False))
+        platforms = {connection.id: connection.platform for connection in connections.values()}
+        outcomes = apply(tx, batch.readings, source="delivery", platforms=platforms)
+        for row, reading, applied in zip(batch.owners, batch.readings, outcomes, strict=True):
+            batch.verdicts.append(
+                Verdict(
+                    row.id, "done", row.attempts, outcome=applied.outcome, order_external_id=reading.external_id,
+                    connection_id=reading.connection_id, account_id=reading.account_id,
+                    parts=["core"] if reading.person is None else ["core", "person"],
+                )
+            )  # fmt: skip
+        want(tx, batch.wishes)
+        if batch.catch_ups:
+            tx.execute(
+                text("UPDATE connections SET catch_up_wanted_at = now() WHERE id = ANY(:ids)"),
+                {"ids": sorted(batch.catch_ups)},
+            )
+        for connection_id in sorted(batch.checks):
+            jobs.defer(tx, "connections.check", once=f"check:{connection_id}", connection_id=connection_id)
+        inbox.finish(tx, batch.verdicts)
+
+    def _sort(
+        self, tx: Transaction, row: Claimed, body: bytes, connections: dict[int, Connection], batch: _Batch
+    ) -> None:
+        """Put one delivery where it belongs: a reading, a wish to read, or an end of its own."""
+        platform = REGISTRY[row.platform]
+        notice = platform.read(row.topic, body)
+        if isinstance(notice, Ignored):
+            batch.verdicts.append(
+                Verdict(row.id, "ignored", row.attempts, outcome="ignored", problem_detail=notice.reason)
+            )
+            return
+        connection = self._connection(tx, row, getattr(notice, "shop", ""), connections)
+        if connection is None:
+            batch.verdicts.append(Verdict(row.id, "parked", row.attempts, problem=CONNECTION_UNKNOWN.code))
+            return
+        done = Verdict(row.id, "done", row.attempts, connection_id=connection.id, account_id=connection.account_id)
+        match notice:
+            case OrderNotice(order_id, payload) if payload is not None:
+                reading = read_order(
+                    platform, payload, body, kind="webhook", observed_at=row.observed_at,
+                    received_at=row.received_at, account_id=connection.account_id, connection_id=connection.id,
+                    granted=connection.granted_parts, source_id=row.id,
+                )  # fmt: skip
+                batch.readings.append(reading)
+                batch.owners.append(row)
+                return
+            case OrderNotice(order_id) | OrderDeleted(order_id):
+                thin = isinstance(notice, OrderNotice)
+                due_at = self._clock() + THIN_DELAY if thin else None
+                batch.wishes.append(
+                    Wish(connection.account_id, connection.id, order_id, "notice" if thin else "deleted", due_at, row.id)
+                )
+                done.outcome, done.order_external_id = "reread", order_id
+            case SomethingChanged(reason):
+                batch.catch_ups.add(connection.id)
+                done.outcome, done.problem_detail = "catch_up", reason
+            case Uninstalled(shop):
+                if self._is_late(row, connection) or shop not in (connection.domain, connection.shop_id, ""):
+                    done.state, done.outcome = "ignored", "ignored"
+                    done.problem_detail = "it is older than this installation, or about another shop"
+                else:
+                    batch.checks.add(connection.id)
+                    done.outcome = "checking"
+            case PrivacyRequest():
+                done.state, done.problem = "parked", PRIVACY_WAITING.code
+        batch.verdicts.append(done)
+
+    @staticmethod
+    def _is_late(row: Claimed, connection: Connection) -> bool:
+        """A late uninstall can arrive after a reinstall, and bears no generation (Shopify sheet, section 2)."""
+        return row.observed_at is not None and row.observed_at + connection.skew < connection.installed_at
+
+    @staticmethod
+    def _connection(
+        tx: Transaction, row: Claimed, shop: str, connections: dict[int, Connection]
+    ) -> Connection | None:
+        """The delivery's connection; Etsy's is known only by the shop that its body names."""
+        if row.connection_id is not None:
+            return connections.get(row.connection_id)
+        connection = model.find(tx, row.platform, shop or row.shop)
+        if connection is not None:
+            connections[connection.id] = connection
+        return connection

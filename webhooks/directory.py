@@ -1,0 +1,92 @@
+"""Which connection a webhook's address means, and with which secrets it may be signed: from a short-lived cache."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from gateway.connections import model
+from gateway.db.engine import Database
+from gateway.platforms.base import App
+from gateway.vault import Vault
+
+LIVES_SECONDS = 10.0
+FRESH_READS_PER_SECOND = 50.0
+MAX_ENTRIES = 10_000
+
+
+class Busy(Exception):
+    """Too many unknown addresses at once: whether this one is known can't be told now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`connection_id` None: no such connection (yet)."""
+
+    connection_id: int | None
+    account_id: int | None
+    secrets: tuple[str, ...]
+    skew: timedelta
+    read_at: float
+
+
+@dataclass(slots=True)
+class Directory:
+    database: Database
+    vault: Vault
+    app: App
+    _entries: OrderedDict[tuple[str, str], Entry] = field(default_factory=OrderedDict)
+    _allowance: float = FRESH_READS_PER_SECOND
+    _allowed_at: float = field(default_factory=time.monotonic)
+
+    def look_up(self, platform: str, key: str, *, fresh: bool = False) -> Entry:
+        """The entry; `fresh` reads the row again before a 401 or 404, since a secret may be new.
+
+        Raises Busy when strangers' look-ups use up the allowance; a known entry is then served as it is cached.
+        """
+        name = (platform, key)
+        entry = self._entries.get(name)
+        age = float("inf") if entry is None else time.monotonic() - entry.read_at
+        if entry is not None and (age < 1.0 if fresh else age < LIVES_SECONDS):
+            return entry
+        if not self._may_read():
+            if entry is not None:
+                return entry
+            raise Busy
+        entry = self._read(platform, key)
+        self._entries[name] = entry
+        self._entries.move_to_end(name)
+        while len(self._entries) > MAX_ENTRIES:
+            self._entries.popitem(last=False)
+        return entry
+
+    def _may_read(self) -> bool:
+        moment = time.monotonic()
+        self._allowance = min(
+            FRESH_READS_PER_SECOND, self._allowance + (moment - self._allowed_at) * FRESH_READS_PER_SECOND
+        )
+        self._allowed_at = moment
+        if self._allowance < 1.0:
+            return False
+        self._allowance -= 1.0
+        return True
+
+    def _read(self, platform: str, key: str) -> Entry:
+        secrets = self._app_secrets(platform)
+        if not key:
+            return Entry(None, None, secrets, timedelta(0), time.monotonic())
+        with self.database.transaction() as tx:
+            connection = model.find(tx, platform, key)
+        if connection is None:
+            return Entry(None, None, secrets, timedelta(0), time.monotonic())
+        own = tuple(self.vault.open_list(connection.hook_secrets)) if connection.hook_secrets else ()
+        return Entry(connection.id, connection.account_id, own + secrets, connection.skew, time.monotonic())
+
+    def _app_secrets(self, platform: str) -> tuple[str, ...]:
+        """Shopify and Etsy sign with our app's secrets, the same for all shops; both during a rotation."""
+        if platform == "shopify":
+            both = (self.app.shopify_client_secret, self.app.shopify_client_secret_previous)
+            return tuple(secret for secret in both if secret)
+        return self.app.etsy_webhook_secrets if platform == "etsy" else ()

@@ -1,0 +1,167 @@
+"""Orders that must be read again: thin notices, deletions that nobody believes unread, ties within a second."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import procrastinate
+import structlog
+from sqlalchemy import text
+
+from gateway import jobs
+from gateway.connections import model
+from gateway.connections.access import Access
+from gateway.connections.model import Connection
+from gateway.db.engine import Database
+from gateway.domain.points import reached
+from gateway.domain.problems import ORDER_HIDDEN, GatewayError, NeedsMerchant, Problem, Retry
+from gateway.orders.apply import Removal, apply, remove
+from gateway.orders.reading import Reading, read_order
+from gateway.platforms import REGISTRY, fields
+from gateway.platforms.base import Found, Gone, Hidden, LookUp
+
+log = structlog.get_logger("webhooks.rereads")
+
+BATCH = 50
+POLL_SECONDS = 0.25
+HIDDEN_ATTEMPTS = 4
+"""An Etsy 404 may be a read that came too early: 5 s, 30 s, 3 min, then the schedule's runs find it."""
+
+
+def dispatch(database: Database, stop: threading.Event) -> None:
+    """Queue one job a connection for re-reads that are due; the rows themselves are the queue."""
+    while not stop.wait(POLL_SECONDS):
+        with database.transaction() as tx:
+            due = tx.execute(
+                text("SELECT DISTINCT connection_id FROM rereads WHERE due_at <= clock_timestamp()")
+            ).scalars()
+            for connection_id in due.all():
+                jobs.defer(tx, "orders.reread", once=f"reread:{connection_id}", connection_id=connection_id)
+
+
+@jobs.app.task(name="orders.reread", pass_context=True)
+def reread(context: procrastinate.JobContext, connection_id: int) -> None:
+    """Read what is due of one connection, and end in the same writer as everything else."""
+    access: Access = context.additional_context["access"]
+    while reread_batch(access, connection_id) == BATCH:
+        pass
+
+
+def reread_batch(access: Access, connection_id: int) -> int:
+    """One batch; how many rows were due. A crash leaves the rows, and reading again changes nothing."""
+    begun_at = datetime.now(UTC)
+    with access.database.transaction() as tx:
+        connection = model.get(tx, connection_id)
+        rows = tx.execute(
+            text(
+                "SELECT external_id, delivery_id, attempts FROM rereads"
+                " WHERE connection_id = :id AND due_at <= clock_timestamp() ORDER BY due_at LIMIT :batch"
+            ),
+            {"id": connection_id, "batch": BATCH},
+        ).all()
+    if connection is None or not rows:
+        return 0
+    ids = [row.external_id for row in rows]
+    found: list[LookUp] = []
+    try:
+        store = access.store(connection)
+        found.extend(REGISTRY[connection.platform].fetch_orders(store, ids))
+        reached("after_fetch")
+    except GatewayError as error:
+        log.warning("reread.failed", connection=connection_id, problem=error.problem.code)
+        done = {look.external_id for look in found}
+        wait = error.after_seconds if isinstance(error, Retry) else 300.0
+        _postpone(access.database, connection, [i for i in ids if i not in done], error.problem, error.detail, wait)
+        if isinstance(error, NeedsMerchant):
+            with access.database.transaction() as tx:
+                model.set_state(tx, connection_id, "action_needed", error.problem.code, error.detail)
+    if found:
+        _write(access.database, connection, found, {row.external_id: row for row in rows}, begun_at)
+    return len(rows)
+
+
+def _write(
+    database: Database, connection: Connection, found: Sequence[LookUp], rows: dict[str, Any], begun_at: datetime
+) -> None:
+    readings: list[Reading] = []
+    failed: list[tuple[str, GatewayError]] = []
+    for look in found:
+        if isinstance(look, Found):
+            try:
+                readings.append(_reading(connection, look, rows[look.external_id].delivery_id, begun_at))
+            except GatewayError as error:
+                failed.append((look.external_id, error))
+    removals = [
+        Removal(connection.account_id, connection.id, look.external_id, look.observed_at,
+                rows[look.external_id].delivery_id)
+        for look in found
+        if isinstance(look, Gone) and look.observed_at is not None
+    ]  # fmt: skip
+    done = [reading.external_id for reading in readings] + [removal.external_id for removal in removals]
+    with database.transaction() as tx:
+        apply(tx, readings, source="reread", platforms={connection.id: connection.platform})
+        remove(tx, removals, source="reread")
+        # A wish that came after this read began is not fulfilled by it.
+        tx.execute(
+            text(
+                "DELETE FROM rereads WHERE connection_id = :id AND external_id = ANY(:done) AND again_at <= :begun"
+            ),
+            {"id": connection.id, "done": done, "begun": begun_at},
+        )
+        tx.execute(
+            text(
+                "UPDATE rereads SET due_at = again_at, attempts = 0"
+                " WHERE connection_id = :id AND external_id = ANY(:done) AND again_at > :begun"
+            ),
+            {"id": connection.id, "done": done, "begun": begun_at},
+        )
+    for external_id, error in failed:
+        _postpone(database, connection, [external_id], error.problem, error.detail, 3600.0)
+    early = [look.external_id for look in found if isinstance(look, Hidden)]
+    if early:
+        _postpone(database, connection, early, ORDER_HIDDEN, "", 5.0, limit=HIDDEN_ATTEMPTS)
+
+
+def _reading(connection: Connection, look: Found, delivery_id: int | None, begun_at: datetime) -> Reading:
+    return read_order(
+        REGISTRY[connection.platform], fields.as_object(look.raw), look.raw, kind="api",
+        observed_at=look.observed_at, received_at=begun_at, account_id=connection.account_id,
+        connection_id=connection.id, granted=[p for p in ("core", "person") if p not in look.denied],
+        source_id=delivery_id,
+    )  # fmt: skip
+
+
+def _postpone(
+    database: Database, connection: Connection, ids: Sequence[str], problem: Problem, detail: str, wait: float,
+    *, limit: int = 12,
+) -> None:  # fmt: skip
+    """Come back later, each time six times as late; after `limit` tries the sync runs are left to find it."""
+    if not ids:
+        return
+    with database.transaction() as tx:
+        tx.execute(
+            text(
+                "UPDATE rereads SET attempts = attempts + 1, problem = :code, problem_detail = :detail,"
+                " due_at = now() + least(:wait * power(6, attempts), 21600) * :jitter * interval '1 second'"
+                " WHERE connection_id = :id AND external_id = ANY(:ids)"
+            ),
+            {"code": problem.code, "detail": detail[:500], "wait": wait, "id": connection.id, "ids": list(ids),
+             "jitter": random.uniform(0.9, 1.1)},  # noqa: S311 - jitter, no secret
+        )  # fmt: skip
+        given_up = tx.execute(
+            text(
+                "DELETE FROM rereads WHERE connection_id = :id AND external_id = ANY(:ids) AND attempts >= :limit"
+                " RETURNING external_id, delivery_id"
+            ),
+            {"id": connection.id, "ids": list(ids), "limit": limit},
+        ).all()
+        for row in given_up:
+            tx.execute(
+                text("UPDATE deliveries SET problem = :code, problem_detail = :detail WHERE id = :id"),
+                {"code": problem.code, "detail": detail[:500], "id": row.delivery_id},
+            )
+            log.warning("reread.given_up", connection=connection.id, problem=problem.code)
