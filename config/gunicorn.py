@@ -53,8 +53,19 @@ logconfig_dict: dict[str, Any] = {
     },
 }
 
+
 # Workers add up their metrics in files; a folder from an earlier start would count twice.
-_metrics = tempfile.mkdtemp(prefix="gateway-metrics-")
+def _fresh_metrics_folder() -> str:
+    data = os.environ.get("DATA_DIR")
+    if not data:
+        return tempfile.mkdtemp(prefix="gateway-metrics-")
+    folder = os.path.join(data, "metrics")  # a place of its own, so that a kill -9 leaves nothing behind for good
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder, mode=0o700)
+    return folder
+
+
+_metrics = _fresh_metrics_folder()
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
 
 

@@ -17,6 +17,7 @@ OLDEST, NEWEST = (3, 11), (3, 14)
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 STAMP = os.path.join(VENV, "gateway-stamp.json")
+MAKING = os.path.join(VENV, "gateway-making")
 # From small to large: each file's first line includes the one before it.
 LEVELS = ("requirements.txt", "requirements-demo.txt", "requirements-dev.txt")
 HELP = """\
@@ -143,7 +144,12 @@ def is_ready(level: str) -> bool:
             stamp = json.load(file)
     except (OSError, ValueError):
         return False
-    if not isinstance(stamp, dict) or stamp.get("python") != _this_python() or not os.path.exists(venv_python()):
+    if (
+        os.path.exists(MAKING)
+        or not isinstance(stamp, dict)
+        or stamp.get("python") != _this_python()
+        or not os.path.exists(venv_python())
+    ):
         return False
     large_enough = LEVELS[LEVELS.index(level) :]
     return stamp.get("level") in large_enough and stamp.get("sha256") == digest_of(stamp["level"])
@@ -168,14 +174,13 @@ def _write_stamp(level: str) -> None:
     with open(fresh, "w", encoding="utf-8") as file:
         json.dump({"level": level, "sha256": digest_of(level), "python": _this_python()}, file)
     os.replace(fresh, STAMP)
+    os.remove(MAKING)
 
 
 def _make_venv() -> None:
-    """Make .venv where there is none that works for this Python."""
-    if os.path.exists(STAMP):
-        os.remove(STAMP)  # from here on it is not whole
+    """Make .venv where there is none that works for this Python; one that was left half-made is made anew."""
     inside = os.path.realpath(sys.prefix) == os.path.realpath(VENV)
-    if inside or _same_python_with_pip():
+    if inside or (not os.path.exists(MAKING) and _same_python_with_pip()):
         return
     missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
     if missing:
@@ -224,12 +229,28 @@ def _install(level: str) -> None:
     _say(f"Installing the packages that {level} pins ...")
     command = [venv_python(), "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
     command += ["--require-hashes", "--only-binary=:all:", "-r", os.path.join(ROOT, level)]
+    before = _installed()
+    with open(MAKING, "w"):
+        pass  # whoever is killed between here and the end leaves this mark
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_clean_environment())
-    if done.returncode != 0:
-        raise Stop(
-            _tail(done.stdout) + "\nThe packages could not be installed (pip's own words are above);"
-            " when that is mended, run the same command again."
-        )
+    if done.returncode == 0:
+        return
+    if _installed() == before:
+        os.remove(MAKING)  # it failed before it changed anything (no network, say): what was there still works
+    raise Stop(
+        _tail(done.stdout) + "\nThe packages could not be installed (pip's own words are above);"
+        " when that is mended, run the same command again."
+    )
+
+
+def _installed() -> "list[str]":
+    """The names in site-packages; they carry each package's version."""
+    found = []  # type: list[str]
+    for folder, folders, _ in os.walk(os.path.join(VENV, "lib")):
+        if os.path.basename(folder) == "site-packages":
+            found += folders
+            folders.clear()
+    return sorted(found)
 
 
 def _clean_environment() -> "dict[str, str]":

@@ -143,7 +143,7 @@ class Supervisor:
     # --- what the start uses ------------------------------------------------------------------------------------
     def start_database(self) -> str:
         """Start the bundled server and return its URL; BundledServerError when it cannot."""
-        assert self._database is not None, "a supervisor without a bundled server has none to start"  # noqa: S101
+        assert self._database is not None, "a supervisor without a bundled server has none to start"
         url = self._database.start()
         self._database_back_off.note_start()
         return url
@@ -247,7 +247,7 @@ class Supervisor:
             pause = child.back_off.note_end()
             self._say(f"{child.name} cannot start: {error}" + (f"; next try in {pause:g} s" if child.keep else ""))
             return
-        assert child.process.stdout is not None  # noqa: S101 - it is a pipe
+        assert child.process.stdout is not None
         os.set_blocking(child.process.stdout.fileno(), False)
         self._selector.register(child.process.stdout, selectors.EVENT_READ, child)
 
