@@ -13,6 +13,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import secrets
 import socket
 import sys
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings, SettingsError, load_settings
-from gateway.db.bundled import BundledServer, BundledServerError, private_folder
+from gateway.db.bundled import MAJOR, BundledServer, BundledServerError, private_folder
 from gateway.supervisor import Ended, Stopping, Supervisor, read_procfile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,6 +80,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(settings: Settings, folder: Path) -> None:
+    if settings.database_url:
+        _check_database(settings)
     demo = _prepare(settings, folder)
     database = None if settings.database_url else BundledServer(folder)
     added = _additions(demo, os.environ)
@@ -135,8 +138,13 @@ def _demo_steps(demo: _Demo) -> list[list[str]]:
 
 def _must(ended: Ended, what: str, demo: _Demo) -> None:
     if ended.code != 0:
-        last = ended.last_words[-1] if ended.last_words else "it said nothing"
-        raise RunError(f"{what}: {last} (more in {demo.folder / 'gateway.log'})")
+        raise RunError(f"{what}: {_reason(ended.last_words)} (more in {demo.folder / 'gateway.log'})")
+
+
+def _reason(lines: list[str]) -> str:
+    """The line that tells why: an error's own words rather than what a library adds below them."""
+    telling = [line for line in lines if re.match(r"(Error: |[A-Za-z_.]+(Error|Refused|Needs\w+|Exception)\b)", line)]
+    return (telling or lines or ["it said nothing"])[-1]
 
 
 def _show(demo: _Demo) -> None:
@@ -280,6 +288,23 @@ def _prepare(settings: Settings, folder: Path) -> _Demo:
     return _Demo(folder, settings.port, sandbox_port, password, token)
 
 
+def _check_database(settings: Settings) -> None:
+    """The operator's own server must answer and be new enough; RunError otherwise."""
+    import psycopg  # here, since most starts have a bundled server
+
+    try:
+        with psycopg.connect(settings.libpq_url, connect_timeout=5) as connection:
+            version = connection.info.server_version
+    except psycopg.Error as error:
+        why = str(error).strip().splitlines()[-1]
+        raise RunError(
+            f"The database that DATABASE_URL names cannot be used: {why};"
+            " mend that, or unset DATABASE_URL to use the bundled one."
+        ) from None
+    if version < MAJOR * 10_000:
+        raise RunError(f"DATABASE_URL names PostgreSQL {version // 10_000}, and {MAJOR} or newer is needed.")
+
+
 def _additions(demo: _Demo, environ: Mapping[str, str]) -> dict[str, str]:
     """What the children's environment gets beside the operator's own, which is never overridden."""
     added = {
@@ -363,8 +388,8 @@ def _wait_for_sandbox(supervisor: Supervisor, demo: _Demo) -> dict[str, Any]:
         raise RunError(
             f"The simulated stores did not start in {SANDBOX_SECONDS} s; why is in {demo.folder / 'gateway.log'}."
         )
-    found = json.loads(answers[0])
-    return {"settings": {}, **found} if isinstance(found, dict) else {"settings": {}}
+    found: dict[str, Any] = json.loads(answers[0])
+    return found
 
 
 def _get(port: int, path: str) -> tuple[int, bytes]:
@@ -373,7 +398,7 @@ def _get(port: int, path: str) -> tuple[int, bytes]:
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        return int(answer.status), answer.read()
     except (OSError, http.client.HTTPException):
         return 0, b""
     finally:

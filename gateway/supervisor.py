@@ -83,7 +83,7 @@ class _Child:
     process: subprocess.Popen[bytes] | None = None
     rest: bytes = b""
     traceback: bool = False
-    last_words: deque[str] = field(default_factory=lambda: deque(maxlen=8))
+    last_words: deque[str] = field(default_factory=lambda: deque(maxlen=40))
     back_off: _BackOff = field(default_factory=_BackOff)
 
 
@@ -317,7 +317,8 @@ class Supervisor:
             return
         child.last_words.append(text)
         self._to_log(f"{child.name} | {text}")
-        if _is_trouble(child, text):
+        # What a command of the start says, its failure's sentence tells.
+        if _is_trouble(child, text) and child.keep:
             self._to_terminal(f"{child.name} | {_shown(text)}")
 
     def _say(self, text: str) -> None:
@@ -350,17 +351,17 @@ def _ending(code: int) -> str:
 
 
 def _is_trouble(child: _Child, text: str) -> bool:
-    """Whether a person at the terminal should see the line: a warning, an error, or a traceback's part."""
+    """Whether a person at the terminal should see the line: a warning, an error, a traceback's last line."""
     if text.startswith("{"):
         child.traceback = False
         with contextlib.suppress(ValueError):
             return str(json.loads(text).get("level", "")).lower() in {"warning", "error", "critical"}
     if text.startswith("Traceback "):
         child.traceback = True
-        return True
+        return False
     if child.traceback:
-        child.traceback = text.startswith(" ")  # the line after the frames is the error itself
-        return True
+        child.traceback = text.startswith(" ")
+        return not child.traceback  # the line after the frames is the error itself
     return re.search(r"\b(WARNING|ERROR|CRITICAL|FATAL|PANIC)\b|^Error\b|\bError:", text) is not None
 
 
