@@ -451,7 +451,7 @@ run_items = Table(
     Column("external_id", Text, nullable=False),
     Column("account_id", BigInteger, nullable=False),
     Column("outcome", Text, nullable=False),
-    Column("listed", Boolean, nullable=False, comment="by the platform's list, within the window"),
+    Column("pass", SmallInteger, nullable=False, comment="the last listing that named it; negative: looked up singly after it"),
     _instant("updated_at"),
     Column("problem", Text),
     Column("problem_detail", Text),

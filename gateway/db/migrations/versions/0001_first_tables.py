@@ -354,7 +354,7 @@ def upgrade() -> None:
     sa.Column('external_id', sa.Text(), nullable=False),
     sa.Column('account_id', sa.BigInteger(), nullable=False),
     sa.Column('outcome', sa.Text(), nullable=False),
-    sa.Column('listed', sa.Boolean(), nullable=False, comment="by the platform's list, within the window"),
+    sa.Column('pass', sa.SmallInteger(), nullable=False, comment='the last listing that named it; negative: looked up singly after it'),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('problem', sa.Text(), nullable=True),
     sa.Column('problem_detail', sa.Text(), nullable=True),

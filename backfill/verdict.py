@@ -1,0 +1,83 @@
+"""Whether a run saw all that there is: what it listed against the platform's own count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from backfill.runs import Taken
+from gateway.domain.window import Window
+from gateway.platforms.base import Count
+
+OUTCOMES = ("created", "updated", "unchanged", "newer_here", "failed", "removed", "hidden")
+
+MAX_PASSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """complete: proven. incomplete: something is missing. unknown: the platform has no exact count."""
+
+    verdict: str
+    expected: int | None
+    detail: str
+
+
+def seen_in_window(tx: Connection, run_id: int, window: Window, number: int) -> int:
+    """Distinct orders that the last listing named and that have not left the window since."""
+    return int(
+        tx.execute(
+            text(
+                "SELECT count(*) FROM run_items WHERE run_id = :run AND pass >= :pass AND outcome <> 'removed'"
+                " AND (updated_at IS NULL OR (updated_at >= :from AND updated_at < :until))"
+            ),
+            {"run": run_id, "pass": number, "from": window.from_, "until": window.until},
+        ).scalar_one()
+    )
+
+
+def unlisted(tx: Connection, taken: Taken, number: int, limit: int) -> list[str]:
+    """Stored, live orders of the window that this listing did not name and that were not looked up yet."""
+    return list(
+        tx.execute(
+            text(
+                "SELECT o.external_id FROM orders o LEFT JOIN run_items i"
+                " ON i.run_id = :run AND i.external_id = o.external_id"
+                " WHERE o.connection_id = :connection AND o.core_updated_at >= :from AND o.core_updated_at < :until"
+                " AND o.removed_at IS NULL AND o.core_digest IS NOT NULL"
+                " AND (i.run_id IS NULL OR abs(i.pass) < :pass)"
+                " ORDER BY o.external_id LIMIT :limit"
+            ),
+            {"run": taken.id, "connection": taken.connection_id, "from": taken.window.from_,
+             "until": taken.window.until, "pass": number, "limit": limit},
+        ).scalars()
+    )  # fmt: skip
+
+
+def decide(seen: int, counted: Count | None, number: int, before: int | None) -> Decision | None:
+    """The verdict, or None to list once more. `before`: what the listing before this one saw, if there was one."""
+    if counted is not None and counted.exact:
+        if counted.orders == seen:
+            return Decision("complete", counted.orders, "")
+        if number < MAX_PASSES:
+            return None
+        missing = counted.orders - seen
+        return Decision(
+            "incomplete", counted.orders, f"the platform counts {counted.orders} orders, {seen} were listed"
+            if missing > 0 else f"the platform counts {counted.orders} orders, fewer than the {seen} it listed",
+        )  # fmt: skip
+    if before is not None and before == seen:
+        return Decision("complete", None, "")
+    return None if number < MAX_PASSES else Decision("unknown", None, "each listing differed from the one before")
+
+
+def advance_watermark(tx: Connection, taken: Taken) -> None:
+    """The connection is in step up to the window's end, if the window begins where it was in step before."""
+    tx.execute(
+        text(
+            "UPDATE connections SET watermark = :until WHERE id = :id"
+            " AND (watermark IS NULL OR (watermark >= :from AND watermark < :until))"
+        ),
+        {"id": taken.connection_id, "from": taken.window.from_, "until": taken.window.until},
+    )
