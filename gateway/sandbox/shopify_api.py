@@ -1,0 +1,63 @@
+"""Shopify's two endpoints over HTTP: the Admin GraphQL API and the access tokens."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from wsgiref.handlers import format_date_time
+
+from werkzeug.wrappers import Request, Response
+
+from gateway.sandbox import shopify_graphql
+from gateway.sandbox.shopify import ShopifyStore
+
+_GRAPHQL = re.compile(r"/admin/api/[^/]+/graphql\.json")  # any version: unsupported ones fall forward
+
+
+def answer(store: ShopifyStore | None, request: Request, path: str) -> Response:
+    """Answer one call below /shopify/{shop}; path is what follows."""
+    if store is None:
+        return _json(None, {"errors": "Not Found"}, 404)
+    if path == "/admin/oauth/access_token":
+        return _token(store, request)
+    if not _GRAPHQL.fullmatch(path):
+        return _json(store, {"errors": "Not Found"}, 404)
+    if request.method != "POST":
+        return _json(store, {"errors": "Not Acceptable"}, 406)
+    if not store.token_is_valid(request.headers.get("X-Shopify-Access-Token", "")):
+        message = "[API] Invalid API key or access token (unrecognized login or wrong password)"
+        return _json(store, {"errors": message}, 401)
+    try:
+        asked = json.loads(request.get_data())
+        query, variables = asked["query"], asked.get("variables") or {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return _json(store, {"errors": {"query": "Required parameter missing or invalid"}}, 400)
+    return _json(store, shopify_graphql.run(store, query, variables, asked.get("operationName")), 200)
+
+
+def _token(store: ShopifyStore, request: Request) -> Response:
+    """The refresh grant; the code exchange needs a browser and comes later."""
+    given = request.get_json(silent=True) if request.is_json else request.form
+    given = given if given is not None and hasattr(given, "get") else {}
+    app = store.world.shopify_app
+    if given.get("client_id") != app.client_id or given.get("client_secret") != app.client_secret:
+        return _refused(store, "application_cannot_be_found", "Client credentials are wrong")
+    if given.get("grant_type") != "refresh_token":
+        return _refused(store, "unsupported_grant_type", "The sandbox only knows the grant refresh_token")
+    pair = store.refresh(str(given.get("refresh_token", "")))
+    if pair is None:
+        return _refused(store, "invalid_grant", "This request requires an active refresh_token")
+    return _json(store, pair, 200)
+
+
+def _refused(store: ShopifyStore, error: str, description: str) -> Response:
+    return _json(store, {"error": error, "error_description": description}, 400)
+
+
+def _json(store: ShopifyStore | None, value: dict[str, Any], status: int) -> Response:
+    headers = {"Content-Type": "application/json; charset=utf-8", "X-Shopify-API-Version": "2026-10"}
+    if store is not None:
+        headers["Date"] = format_date_time(store.now().timestamp())
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return Response(body, status=status, headers=headers)
