@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -362,7 +363,7 @@ def _is_free(port: int) -> bool:
 
 
 def _next_free_port(first: int) -> int:
-    for port in [*range(max(first, 1024), min(first + 50, 65536)), *range(8000, 8100)]:
+    for port in chain(range(max(first, 1024), min(first + 50, 65536)), range(8000, 8100)):
         if _is_free(port):
             return port
     raise RunError(f"No port from {first} on is free; set PORT to one that is.")
