@@ -92,7 +92,10 @@ def _run(settings: Settings, folder: Path) -> None:
         if database is not None:
             added["DATABASE_URL"] = supervisor.start_database()
         stores = _wait_for_sandbox(supervisor, demo)
-        added |= {name: value for name, value in stores["settings"].items() if not _given(os.environ, name)}
+        own = [name for name in stores["settings"] if _given(os.environ, name)]
+        if own:
+            _tell(f"{', '.join(own)}: yours is used, so the simulated stores that need the sandbox's will not connect.")
+        added |= {name: value for name, value in stores["settings"].items() if name not in own}
         supervisor.environment |= added
         _private_file(folder / "sandbox-stores.json", json.dumps(stores))
         _private_file(folder / "running.json", json.dumps({"address": demo.address, "environment": added}))
