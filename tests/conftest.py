@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from gateway.db.bundled import BundledServer
+from gateway.db.bundled import BundledServer, BundledServerError
 
 _SERVER_URL = "gateway_test_server_url"
 _TEMPLATE = "gateway_test_template"
@@ -51,7 +51,10 @@ class _SharedServer:
         if self._bundled is None:
             self._folder = _temporary_folder()
             self._bundled = BundledServer(self._folder, durable=False)
-            self._bundled.start()
+            try:
+                self._bundled.start()
+            except BundledServerError as error:
+                pytest.exit(f"{error} (for the tests: TEST_DATABASE_URL)", returncode=1)
         return self._bundled.url
 
     def stop(self) -> None:

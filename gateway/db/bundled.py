@@ -61,7 +61,10 @@ def _owner() -> _Owner | None:
 
 def private_folder(path: Path) -> Path:
     """Make a folder that only we, and as root the server's user passing through, may enter."""
-    owner = _owner()
+    try:
+        owner = _owner()
+    except BundledServerError:  # whoever needs the server will say so; keys need no other user
+        owner = None
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if owner is None:
         path.chmod(0o700)
