@@ -19,8 +19,7 @@ from psycopg import sql
 
 from gateway.db.bundled import BundledServer, BundledServerError
 
-_SERVER_URL = "gateway_test_server_url"
-_TEMPLATE = "gateway_test_template"
+_SERVER_URL, _TEMPLATE = "gateway_test_server_url", "gateway_test_template"
 _ONE_AT_A_TIME = 4_242_777
 
 hypothesis.settings.register_profile(
@@ -42,6 +41,8 @@ class _SharedServer:
 
     def __init__(self) -> None:
         self._given = os.environ.get("TEST_DATABASE_URL", "")
+        # A server of one's own may hold an older run's template, so each run's has a name of its own.
+        self.template = f"gateway_test_template_{uuid.uuid4().hex[:12]}"
         self._bundled: BundledServer | None = None
         self._folder: Path | None = None
 
@@ -58,6 +59,8 @@ class _SharedServer:
         return self._bundled.url
 
     def stop(self) -> None:
+        if self._given:
+            _drop(self.url(), self.template)
         if self._bundled is not None:
             self._bundled.stop(immediate=True)
         if self._folder is not None:
@@ -78,10 +81,12 @@ def _temporary_folder() -> Path:
 def pytest_configure_node(node: Any) -> None:
     """With xdist the controller owns the server, so that no worker's end takes it from the others."""
     node.workerinput[_SERVER_URL] = _shared_server.url()
+    node.workerinput[_TEMPLATE] = _shared_server.template
 
 
-def pytest_unconfigure() -> None:
-    _shared_server.stop()
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        _shared_server.stop()
 
 
 @contextmanager
@@ -96,6 +101,11 @@ def _with_database(url: str, name: str) -> str:
     return f"postgresql://{server}/{name}{question}{query}"
 
 
+def _drop(server: str, name: str) -> None:
+    with _admin(server) as admin:
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
 def _make_template(server: str, template: str) -> None:
     """Migrate one database; whoever comes first does it, the others wait."""
     from gateway.db import (
@@ -107,7 +117,7 @@ def _make_template(server: str, template: str) -> None:
         if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [template]).fetchone():
             return
         making = f"{template}_making"
-        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(making)))
+        _drop(server, making)
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(making)))
         migrate.upgrade(_with_database(server, making))
         admin.execute(
@@ -123,16 +133,11 @@ def server_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def template_name(server_url: str) -> Iterator[str]:
+def template_name(request: pytest.FixtureRequest, server_url: str) -> str:
     """A migrated database to copy from: `CREATE DATABASE x TEMPLATE this`."""
-    # A server of one's own may hold an older release's template; a bundled one is new at each run.
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)[:12]
-    name = f"{_TEMPLATE}_{run}"
+    name = str(getattr(request.config, "workerinput", {}).get(_TEMPLATE) or _shared_server.template)
     _make_template(server_url, name)
-    yield name
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        with _admin(server_url) as admin:
-            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    return name
 
 
 @contextmanager
@@ -144,8 +149,7 @@ def _copy(server: str, template: str) -> Iterator[str]:
     try:
         yield _with_database(server, name)
     finally:
-        with _admin(server) as admin:
-            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        _drop(server, name)
 
 
 @pytest.fixture(scope="session")
