@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from gateway.domain.points import reached
 from gateway.domain.problems import (
     ORDER_HIDDEN,
     RUN_SUPERSEDED,
+    TOKEN_REVOKED,
     UNEXPECTED,
     GatewayError,
     NeedsMerchant,
@@ -37,6 +38,7 @@ from gateway.domain.problems import (
 )
 from gateway.domain.window import Window, ceil_second, floor_second
 from gateway.orders.apply import Removal, apply, remove
+from gateway.orders.lookups import judge
 from gateway.orders.reading import Reading, read_order
 from gateway.platforms import REGISTRY, fields
 from gateway.platforms.base import Cursor, Found, Gone, LookUp, Page, StoreAccess
@@ -116,6 +118,12 @@ class Runner:
         except Retry as error:
             self._fail_for_now(error)
         except (NeedsMerchant, NeedsOperator, Refused) as error:
+            if error.problem is TOKEN_REVOKED and not self._state.get("refreshed"):
+                # One refresh may be all it takes; after it the platform's no is believed.
+                self._state["refreshed"] = True
+                self.access.expire(self.taken.connection_id)
+                self._leave("queued", error, wait=timedelta(0))
+                return
             self._stop(error)
         except DBAPIError:
             raise  # the database is away: the run is left as it stands, and taken again by whoever comes first
@@ -176,6 +184,7 @@ class Runner:
             )
             reached("inside_page")
             self._count(tx, counted, checkpoint)
+            self._note_granted(tx, page.orders)
             interrupted = self.taken.kind == "catch_up" and _merchant_waits(tx, self.taken.connection_id)
             reached("before_page_commit")
         reached("after_page_commit")
@@ -252,6 +261,8 @@ class Runner:
                 return
             looks = list(REGISTRY[self._connection.platform].fetch_orders(self._store, ids))
             reached("after_look_up")
+            with self.access.database.transaction() as tx:
+                looks = judge(tx, REGISTRY[self._connection.platform], self._connection.id, looks, datetime.now(UTC))
             self._write_looks(looks)
 
     def _write_looks(self, looks: Sequence[LookUp]) -> None:
@@ -305,6 +316,16 @@ class Runner:
         ).rowcount  # fmt: skip
         if changed != 1:
             raise Superseded
+
+    def _note_granted(self, tx: Transaction, orders: Sequence[Found]) -> None:
+        """Webhooks say null for what was not granted: whether it was is known from reads."""
+        if not orders:
+            return
+        denied = frozenset[str]().union(*(order.denied for order in orders))
+        granted = tuple(part for part in ("core", "person") if part not in denied)
+        if granted != self._connection.granted_parts:
+            model.set_granted(tx, self._connection.id, granted)
+            self._connection = replace(self._connection, granted_parts=granted)
 
     def _stage(self) -> str:
         with self.access.database.transaction() as tx:

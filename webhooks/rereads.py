@@ -20,6 +20,7 @@ from gateway.db.engine import Database
 from gateway.domain.points import reached
 from gateway.domain.problems import ORDER_HIDDEN, GatewayError, NeedsMerchant, Problem, Retry
 from gateway.orders.apply import Removal, apply, remove
+from gateway.orders.lookups import judge
 from gateway.orders.reading import Reading, read_order
 from gateway.platforms import REGISTRY, fields
 from gateway.platforms.base import Found, Gone, Hidden, LookUp
@@ -80,6 +81,8 @@ def reread_batch(access: Access, connection_id: int) -> int:
             with access.database.transaction() as tx:
                 model.set_state(tx, connection_id, "action_needed", error.problem.code, error.detail)
     if found:
+        with access.database.transaction() as tx:
+            found = judge(tx, REGISTRY[connection.platform], connection.id, found, begun_at)
         _write(access.database, connection, found, {row.external_id: row for row in rows}, begun_at)
     return len(rows)
 

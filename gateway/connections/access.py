@@ -96,6 +96,19 @@ class Access:
         credentials = self.vault.open_mapping(connection.credentials)
         return credentials if not _expires_soon(credentials) else self._refreshed(connection.id)
 
+    def expire(self, connection_id: int) -> None:
+        """Treat the access token as used up: the next call refreshes it first."""
+        with self.database.transaction() as tx:
+            connection = model.get(tx, connection_id)
+            assert connection is not None
+            credentials = self.vault.open_mapping(connection.credentials)
+            if "refresh_token" in credentials:
+                credentials["expires_at"] = datetime.now(UTC).isoformat()
+                tx.execute(
+                    text("UPDATE connections SET credentials = :credentials WHERE id = :id"),
+                    {"credentials": self.vault.close(credentials), "id": connection_id},
+                )
+
     def _refreshed(self, connection_id: int) -> dict[str, str]:
         """Refresh under a lock, and store both tokens before either is used: a lost one means a new install."""
         with self.database.transaction() as tx:

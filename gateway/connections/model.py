@@ -110,3 +110,10 @@ def set_state(tx: Transaction, connection_id: int, state: str, problem: str | No
         ),
         {"state": state, "problem": problem, "detail": detail, "id": connection_id},
     )
+
+
+def set_granted(tx: Transaction, connection_id: int, parts: tuple[str, ...]) -> None:
+    """Which parts of an order the platform lets us read now."""
+    tx.execute(
+        text("UPDATE connections SET granted_parts = :parts WHERE id = :id"), {"parts": list(parts), "id": connection_id}
+    )

@@ -1,0 +1,38 @@
+"""Etsy: one app for all shops, thin notices of four events, receipts by Open API v3."""
+
+from datetime import timedelta
+
+from gateway.platforms.base import Capabilities, Platform
+from gateway.platforms.etsy import client, hooks, install, orders
+
+PLATFORM = Platform(
+    key="etsy",
+    capabilities=Capabilities(
+        name="Etsy",
+        thin_hooks=True,
+        built_at_delivery=False,
+        settled_after=timedelta(seconds=2),
+        retries_hooks=True,
+        look_back=None,
+        page_size=client.PAGE_SIZE,
+        calls_capacity=10,
+        calls_per_second=7,
+        relist_deletes=False,
+    ),
+    address=hooks.address,
+    verify=hooks.verify,
+    read=hooks.read,
+    normalise=orders.normalise,
+    list_page=client.list_page,
+    fetch_orders=client.fetch_orders,
+    count=client.count,
+    shop=client.shop,
+    refresh=install.refresh,
+    subscribe=install.subscribe,
+    list_subscriptions=install.list_subscriptions,
+    unsubscribe=install.unsubscribe,
+    classify=client.classify,
+    bucket=lambda connection_id, app: f"etsy:{app.etsy_keystring}",
+    budget=client.budget,
+    deliveries_address=lambda public_url, key: f"{public_url}/webhooks/etsy",
+)

@@ -1,0 +1,39 @@
+"""Shopify: one app for all shops, full payloads, GraphQL Admin API 2026-10."""
+
+from datetime import timedelta
+
+from gateway.platforms.base import Capabilities, Platform
+from gateway.platforms.shopify import client, hooks, install, orders
+
+PLATFORM = Platform(
+    key="shopify",
+    capabilities=Capabilities(
+        name="Shopify",
+        thin_hooks=False,
+        built_at_delivery=False,
+        settled_after=timedelta(seconds=2),
+        retries_hooks=True,
+        # Without read_all_orders an order created earlier is not shown.
+        look_back=timedelta(days=60),
+        page_size=client.PAGE_SIZE,
+        calls_capacity=2000,
+        calls_per_second=100,
+        relist_deletes=True,
+    ),
+    address=hooks.address,
+    verify=hooks.verify,
+    read=hooks.read,
+    normalise=orders.normalise,
+    list_page=client.list_page,
+    fetch_orders=client.fetch_orders,
+    count=client.count,
+    shop=client.shop,
+    refresh=install.refresh,
+    subscribe=install.subscribe,
+    list_subscriptions=install.list_subscriptions,
+    unsubscribe=install.unsubscribe,
+    classify=client.classify,
+    bucket=lambda connection_id, app: f"shopify:{connection_id}",
+    budget=client.budget,
+    deliveries_address=lambda public_url, key: f"{public_url}/webhooks/shopify",
+)

@@ -1,0 +1,250 @@
+"""Shopify's GraphQL Admin API: windows, single orders, counts, and what its answers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from gateway.domain.order import PartName
+from gateway.domain.problems import (
+    PERMISSION_MISSING,
+    SHOP_FROZEN,
+    SHOP_GONE,
+    STORE_ERROR,
+    STORE_REQUEST_REFUSED,
+    STORE_THROTTLED,
+    TOKEN_REVOKED,
+    NeedsMerchant,
+    Problem,
+    Refused,
+    Retry,
+)
+from gateway.domain.window import Window
+from gateway.http import Answer
+from gateway.platforms import fields
+from gateway.platforms.base import App, Budget, Count, Cursor, Found, Gone, LookUp, Page, Shop, StoreAccess
+from gateway.platforms.shopify import queries
+from gateway.platforms.shopify.orders import gid
+
+PAGE_SIZE = 50
+LINES = 10
+SMALLEST = (10, 5)
+"""50 orders × 10 lines to begin with; 10 × 5 stays under the cap of 1,000 by every known reading of the costs."""
+
+_PERSONAL = frozenset({"email", "phone", "billingAddress", "shippingAddress", "note", "customAttributes", "customer"})
+
+
+class _Cost(msgspec.Struct, rename="camel"):
+    requested_query_cost: float | None = None
+    actual_query_cost: float | None = None
+    throttle_status: dict[str, float] | None = None
+
+
+class _Extensions(msgspec.Struct):
+    cost: _Cost | None = None
+
+
+class _Envelope(msgspec.Struct):
+    extensions: _Extensions | None = None
+
+
+class TooCostly(Exception):
+    """The query was not run: its cost is over the cap for a single one."""
+
+    def __init__(self, cost: float) -> None:
+        self.cost = cost
+
+
+def base_url(app: App, domain: str) -> str:
+    return app.shopify_admin_url.replace("{shop}", domain)
+
+
+def ask(
+    access: StoreAccess, query: str, variables: Mapping[str, Any], *, cost: float
+) -> tuple[dict[str, Any], list[dict[str, Any]], Answer]:
+    """Data, the errors beside it, and the answer. Data with errors is not a failure: parts may be denied to us."""
+    answer = access.http.call(
+        "POST",
+        f"{base_url(access.app, access.domain)}/api/{queries.API_VERSION}/graphql.json",
+        headers={"X-Shopify-Access-Token": access.credentials["access_token"]},
+        json={"query": query, "variables": variables},
+        cost=cost,
+    )
+    problem = classify(answer)
+    if problem is not None:
+        raise _refusal(problem, answer)
+    value = answer.json()
+    if not isinstance(value, dict):
+        raise answer.not_json("it is not a GraphQL answer")
+    errors = value.get("errors") or []
+    if isinstance(errors, str):
+        raise Refused(STORE_REQUEST_REFUSED, errors[:200], status=answer.status, why=errors[:200])
+    for error in errors:
+        _raise_for(error, value, answer)
+    data = value.get("data")
+    if not isinstance(data, dict):
+        why = "; ".join(str(error.get("message"))[:120] for error in errors) or "no data"
+        raise Refused(STORE_REQUEST_REFUSED, why, status=answer.status, why=why)
+    return data, errors, answer
+
+
+def _raise_for(error: Mapping[str, Any], value: Mapping[str, Any], answer: Answer) -> None:
+    code = (error.get("extensions") or {}).get("code")
+    if code == "THROTTLED":
+        raise Retry(STORE_THROTTLED, "cost", after_seconds=_throttled_for(answer))
+    if code == "MAX_COST_EXCEEDED":
+        raise TooCostly(float((error.get("extensions") or {}).get("cost") or 2000))
+    if code == "INTERNAL_SERVER_ERROR":
+        raise Retry(STORE_ERROR, "internal error", after_seconds=5, status=200)
+    if code == "ACCESS_DENIED" and len(error.get("path") or ()) <= 1:
+        raise NeedsMerchant(PERMISSION_MISSING, str(error.get("message"))[:200], why="access denied")
+
+
+def _throttled_for(answer: Answer) -> float:
+    extensions = _envelope(answer)
+    cost = extensions.cost if extensions else None
+    if cost is None or not cost.throttle_status:
+        return 1.0
+    status = cost.throttle_status
+    lacking = (cost.requested_query_cost or 0) - status.get("currentlyAvailable", 0)
+    return max(1.0, lacking / max(status.get("restoreRate", 50.0), 1.0))
+
+
+def _envelope(answer: Answer) -> _Extensions | None:
+    try:
+        return msgspec.json.decode(answer.body, type=_Envelope).extensions
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def budget(answer: Answer) -> Budget | None:
+    """The bucket as Shopify sees it after this query."""
+    extensions = _envelope(answer)
+    status = extensions.cost.throttle_status if extensions and extensions.cost else None
+    if not status:
+        return None
+    try:
+        return Budget(status["currentlyAvailable"], status["maximumAvailable"], status["restoreRate"])
+    except KeyError:
+        return None
+
+
+def classify(answer: Answer) -> Problem | None:
+    """By status: throttling, denied fields and costs come with 200 and are told apart by `ask`."""
+    known = {401: TOKEN_REVOKED, 402: SHOP_FROZEN, 403: PERMISSION_MISSING, 404: SHOP_GONE, 423: SHOP_FROZEN,
+             429: STORE_THROTTLED, 430: STORE_THROTTLED}  # fmt: skip
+    if answer.status < 300:
+        return None
+    if answer.status in known:
+        return known[answer.status]
+    return STORE_ERROR if answer.status >= 500 or answer.status < 400 else STORE_REQUEST_REFUSED
+
+
+def _refusal(problem: Problem, answer: Answer) -> Exception:
+    why = f"status {answer.status}"
+    if problem in (STORE_THROTTLED, STORE_ERROR):
+        try:
+            after = float(answer.headers.get("retry-after", "2"))
+        except ValueError:
+            after = 2.0
+        return Retry(problem, why, after_seconds=after, status=answer.status)
+    kind = Refused if problem is STORE_REQUEST_REFUSED else NeedsMerchant
+    return kind(problem, why, status=answer.status, why=why)
+
+
+def _search(window: Window) -> str:
+    form = "%Y-%m-%dT%H:%M:%SZ"
+    return f"updated_at:>='{window.from_.strftime(form)}' AND updated_at:<'{window.until.strftime(form)}'"
+
+
+def list_page(access: StoreAccess, window: Window, cursor: Cursor | None) -> Page:
+    """The next orders of the window by updated time, in pages that shrink until their cost is allowed."""
+    state = dict(cursor or {"after": None, "first": PAGE_SIZE, "lines": LINES})
+    while True:
+        variables = {"first": state["first"], "lines": state["lines"], "after": state["after"],
+                     "query": _search(window)}  # fmt: skip
+        try:
+            data, errors, answer = ask(access, queries.ORDERS, variables, cost=float(state.get("cost", 600)))
+            break
+        except TooCostly as error:
+            if (state["first"], state["lines"]) == SMALLEST:
+                raise Refused(STORE_REQUEST_REFUSED, "cost", status=200, why="its cost is over the limit") from None
+            smaller = max(SMALLEST[0], int(state["first"] * 900 / error.cost))
+            lines = SMALLEST[1] if smaller == SMALLEST[0] else state["lines"]
+            state.update(first=min(smaller, state["first"]), lines=lines, cost=error.cost)
+    connection = data.get("orders")
+    if not isinstance(connection, dict) or not isinstance(connection.get("nodes"), list):
+        raise answer.not_json("it is not a list of orders")
+    denied = _denied(errors)
+    orders = [_found(access, node, answer, denied) for node in connection["nodes"] if isinstance(node, dict)]
+    # A misspelt filter is ignored by Shopify and returns everything; and an order that moves on meanwhile has left.
+    orders = [order for order in orders if order.updated_at is None or order.updated_at in window]
+    info = connection.get("pageInfo") or {}
+    if not info.get("hasNextPage"):
+        return Page(orders, None, answer.observed_at)
+    extensions = _envelope(answer)
+    asked = extensions.cost.requested_query_cost if extensions and extensions.cost else None
+    following = {"after": info.get("endCursor"), "first": state["first"], "lines": state["lines"],
+                 "cost": asked or state.get("cost", 600)}  # fmt: skip
+    return Page(orders, following, answer.observed_at)
+
+
+def _denied(errors: Sequence[Mapping[str, Any]]) -> frozenset[PartName]:
+    """Which part was not granted: access denied to a field about people is not the same as null."""
+    for error in errors:
+        if (error.get("extensions") or {}).get("code") == "ACCESS_DENIED" and _PERSONAL & set(
+            map(str, error.get("path") or ())
+        ):
+            return frozenset({"person"})
+    return frozenset()
+
+
+def _found(access: StoreAccess, node: dict[str, Any], answer: Answer, denied: frozenset[PartName]) -> Found:
+    observed_at = answer.observed_at
+    lines = node.get("lineItems") or {}
+    while (lines.get("pageInfo") or {}).get("hasNextPage"):
+        after = lines["pageInfo"].get("endCursor")
+        data, _, later = ask(access, queries.MORE_LINES, {"id": node["id"], "after": after}, cost=100)
+        more = (data.get("order") or {}).get("lineItems") or {"nodes": []}
+        lines = {"pageInfo": more.get("pageInfo"), "nodes": [*lines.get("nodes", []), *more["nodes"]]}
+        if observed_at is None or later.observed_at is None:
+            observed_at = None
+    node["lineItems"] = lines
+    moment: datetime | None
+    try:
+        moment = fields.optional_instant(node, "updatedAt")
+    except Refused:
+        moment = None
+    return Found(gid(node.get("id")), moment, msgspec.json.encode(node), observed_at, denied)
+
+
+def fetch_orders(access: StoreAccess, ids: Sequence[str]) -> Iterator[LookUp]:
+    """For each id exactly one answer. Shopify says null for an order that is gone and for one behind its wall of
+    60 days alike: whoever knows when the order was placed tells the two apart (`look_back`)."""
+    for begin in range(0, len(ids), SMALLEST[0]):
+        some = ids[begin : begin + SMALLEST[0]]
+        gids = [f"gid://shopify/Order/{identity}" for identity in some]
+        data, errors, answer = ask(access, queries.ORDERS_BY_ID, {"ids": gids, "lines": LINES}, cost=300)
+        nodes = data.get("nodes")
+        if not isinstance(nodes, list) or len(nodes) != len(some):
+            raise answer.not_json("it is not a list of orders")
+        denied = _denied(errors)
+        for identity, node in zip(some, nodes, strict=True):
+            yield _found(access, node, answer, denied) if node else Gone(identity, answer.observed_at)
+
+
+def count(access: StoreAccess, window: Window) -> Count | None:
+    data, _, _ = ask(access, queries.COUNT, {"query": _search(window)}, cost=10)
+    counted = data.get("ordersCount")
+    if not counted:
+        return None
+    return Count(int(counted["count"]), exact=counted.get("precision") == "EXACT")
+
+
+def shop(access: StoreAccess) -> Shop:
+    data, _, _ = ask(access, queries.SHOP, {}, cost=5)
+    row = data["shop"]
+    return Shop(gid(row["id"]), row["name"], row["myshopifyDomain"], row["currencyCode"], row["ianaTimezone"])

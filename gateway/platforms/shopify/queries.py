@@ -1,0 +1,49 @@
+"""The GraphQL that we send, Admin API 2026-10. A test validates each against the pruned real schema."""
+
+API_VERSION = "2026-10"
+
+_ADDRESS = "name company address1 address2 city province provinceCode country countryCodeV2 zip phone"
+_LINE = """
+id title variantTitle sku quantity currentQuantity requiresShipping
+customAttributes { key value }
+originalUnitPriceSet { shopMoney { amount } }
+totalDiscountSet { shopMoney { amount } }
+"""
+_ORDER = f"""
+id name createdAt updatedAt cancelledAt closedAt cancelReason test
+displayFinancialStatus displayFulfillmentStatus currencyCode presentmentCurrencyCode taxesIncluded
+sourceName tags note email phone paymentGatewayNames discountCodes
+customAttributes {{ key value }}
+subtotalPriceSet {{ shopMoney {{ amount }} }}
+totalPriceSet {{ shopMoney {{ amount }} }}
+totalTaxSet {{ shopMoney {{ amount }} }}
+totalDiscountsSet {{ shopMoney {{ amount }} }}
+totalShippingPriceSet {{ shopMoney {{ amount }} }}
+totalRefundedSet {{ shopMoney {{ amount }} }}
+currentTotalPriceSet {{ shopMoney {{ amount }} }}
+billingAddress {{ {_ADDRESS} }}
+shippingAddress {{ {_ADDRESS} }}
+fulfillments(first: 10) {{ legacyResourceId status trackingInfo(first: 1) {{ company number }} }}
+lineItems(first: $lines) {{ pageInfo {{ hasNextPage endCursor }} nodes {{ {_LINE} }} }}
+"""
+
+ORDERS = f"""query Orders($first: Int!, $after: String, $query: String!, $lines: Int!) {{
+  orders(first: $first, after: $after, query: $query, sortKey: UPDATED_AT) {{
+    pageInfo {{ hasNextPage endCursor }}
+    nodes {{ {_ORDER} }}
+  }}
+}}"""
+
+ORDERS_BY_ID = f"""query OrdersById($ids: [ID!]!, $lines: Int!) {{
+  nodes(ids: $ids) {{ ... on Order {{ {_ORDER} }} }}
+}}"""
+
+MORE_LINES = f"""query MoreLines($id: ID!, $after: String) {{
+  order(id: $id) {{ lineItems(first: 100, after: $after) {{ pageInfo {{ hasNextPage endCursor }} nodes {{ {_LINE} }} }} }}
+}}"""
+
+COUNT = """query Count($query: String!) { ordersCount(query: $query, limit: null) { count precision } }"""
+
+SHOP = """query Shop { shop { id name myshopifyDomain currencyCode ianaTimezone } }"""
+
+ALL = {"orders": ORDERS, "orders by id": ORDERS_BY_ID, "more lines": MORE_LINES, "count": COUNT, "shop": SHOP}
