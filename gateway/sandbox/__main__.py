@@ -1,7 +1,7 @@
 """The sandbox as a process: `python -m gateway.sandbox --port 8001 …`, and its command to make things go wrong.
 
-    python -m gateway.sandbox faults --store woocommerce/fernandclay lose 1 delay 3
-    python -m gateway.sandbox faults clear
+python -m gateway.sandbox faults --store woocommerce/fernandclay lose 1 delay 3
+python -m gateway.sandbox faults clear
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m gateway.sandbox", description="Simulated Shopify, WooCommerce, Etsy.")
+    parser = argparse.ArgumentParser(
+        prog="python -m gateway.sandbox", description="Simulated Shopify, WooCommerce, Etsy."
+    )
     parser.add_argument("--port", type=int, default=8001, help="on 127.0.0.1 only (default: 8001)")
     parser.add_argument("--gateway-url", default="http://127.0.0.1:8000", help="where the webhooks go")
     parser.add_argument("--state-file", type=Path, help="keeps stores, orders and secrets over a restart")
@@ -51,7 +53,7 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         world = state.load(options.state_file, **addresses) if options.state_file else None
     except (ValueError, KeyError, TypeError, OSError) as error:
-        print(f"The sandbox can't read {options.state_file}: {error}", file=sys.stderr)
+        _complain(f"The sandbox can't read {options.state_file}: {error}")
         return 1
     if world is None:
         world = World(options.seed, **addresses)
@@ -62,9 +64,9 @@ def _serve(options: argparse.Namespace) -> int:
 
         protocol_version = "HTTP/1.1"
 
-        def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
+        def log(self, type: str, message: str, *args: Any) -> None:
             if type == "error":
-                print(message % args if args else message, file=sys.stderr)
+                _complain(message % args if args else message)
 
         def version_string(self) -> str:
             return "sandbox"
@@ -72,9 +74,8 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         server = make_server(LOOPBACK, options.port, create_app(world), threaded=True, request_handler=Handler)
     except (OSError, SystemExit) as error:
-        print(f"The sandbox can't listen on port {options.port}: {error}", file=sys.stderr)
+        _complain(f"The sandbox can't listen on port {options.port}: {error}")
         return 1
-    server.daemon_threads = True
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -108,7 +109,9 @@ def _faults(arguments: list[str]) -> int:
     parser.add_argument("--url", default=f"http://{LOOPBACK}:8001")
     parser.add_argument("--store", help="platform, or platform/key; all stores unless given")
     parser.add_argument(
-        "wanted", nargs="*", help="lose N, duplicate N, reorder N, delay SECONDS, 429 N, 5xx N, slow SECONDS, cut N, clear"
+        "wanted",
+        nargs="*",
+        help="lose N, duplicate N, reorder N, delay SECONDS, 429 N, 5xx N, slow SECONDS, cut N, clear",
     )
     options = parser.parse_args(arguments)
     faults: dict[str, Any] = {}
@@ -125,14 +128,18 @@ def _faults(arguments: list[str]) -> int:
         for store in _call(base)["stores"]:
             name = f"{store['platform']}/{_key(store)}"
             if options.store in (None, store["platform"], name):
-                print(name, json.dumps(_call(f"{base}/{name}/faults", faults)))
+                sys.stdout.write(f"{name} {json.dumps(_call(f'{base}/{name}/faults', faults))}\n")
     except urllib.error.HTTPError as error:
-        print(f"The sandbox refused: {error.read().decode()}", file=sys.stderr)
+        _complain(f"The sandbox refused: {error.read().decode()}")
         return 1
     except OSError as error:
-        print(f"No sandbox answers at {options.url}: {error}", file=sys.stderr)
+        _complain(f"No sandbox answers at {options.url}: {error}")
         return 1
     return 0
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def _is_count(words: list[str]) -> bool:

@@ -78,7 +78,10 @@ def new_order(store: Store, rng: random.Random, *, features: dict[str, Any]) -> 
     )
     order.shipping_line_id, order.tax_line_id = store.next_item_id(), store.next_item_id()
     if source != "pos" and not guest and rng.random() < 0.7:
-        order.shipping_title, order.shipping_price = "Tracked 48", _money(rng.choice([350, 495, 790]), currency)
+        order.shipping_title, order.shipping_price = (
+            "Tracked 48",
+            _money(rng.choice([350, 495, 790]), currency),
+        )
     if features.get("coupon", rng.random() < 0.15):
         _apply_coupon(store, order, 10)
     if features.get("paid", True):
@@ -226,9 +229,7 @@ def _refund(store: Store, order: Order, _rng: random.Random, details: dict[str, 
         line.refunded += 1
         pieces.append([line.id, 1, net, store.next_item_id()])
     reason = details.get("reason", "arrived broken" if pieces else "rest returned")
-    order.refunds.append(
-        Refund(store.next_refund_id(), store.second(), amount, reason, store.next_item_id(), pieces)
-    )
+    order.refunds.append(Refund(store.next_refund_id(), store.second(), amount, reason, store.next_item_id(), pieces))
     if amount == left:
         order.status = "refunded"
     return Effect(("refunded", "updated"), moves_time=store.refund_moves_time)

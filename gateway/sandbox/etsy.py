@@ -201,7 +201,10 @@ class EtsyStore(Store):
             ("Accept", "*/*"),
             ("webhook-id", delivery.message),
             ("webhook-timestamp", str(timestamp)),
-            ("webhook-signature", sign(self.world.etsy_app.webhook_secret, delivery.message, timestamp, body)),
+            (
+                "webhook-signature",
+                sign(self.world.etsy_app.webhook_secret, delivery.message, timestamp, body),
+            ),
         ]
         return WebhookRequest(
             delivery.url, "POST", headers, body, delivery.topic, delivery.order_id, self.platform, self.key,

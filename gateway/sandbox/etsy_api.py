@@ -183,7 +183,10 @@ def _token(world: World, request: Request) -> Response:
     if given.get("client_id") != world.etsy_app.keystring:
         return _json(world, None, {"error": "invalid_client", "error_description": "client_id is unknown"}, 401)
     if given.get("grant_type") != "refresh_token":
-        error = {"error": "unsupported_grant_type", "error_description": "the sandbox only knows refresh_token"}
+        error = {
+            "error": "unsupported_grant_type",
+            "error_description": "the sandbox only knows refresh_token",
+        }
         return _json(world, None, error, 400)
     for store in world.of("etsy"):
         assert isinstance(store, EtsyStore)

@@ -42,7 +42,8 @@ def write_history(store: Store, count: int) -> None:
         at = now - age
         order = store.place(at=at, quiet=True, **features)
         for kind in kinds:
-            at = min(at + timedelta(minutes=rng.randrange(1, 2600)), now - timedelta(seconds=rng.randrange(30, 600)))
+            latest = now - timedelta(seconds=rng.randrange(30, 600))
+            at = max(at, min(at + timedelta(minutes=rng.randrange(1, 2600)), latest))
             _try(store, order.id, kind, at)
 
 
@@ -71,7 +72,11 @@ def _odd_orders(store: Store) -> list[tuple[dict[str, object], list[str]]]:
         ({"coupon": True, "lines": 4}, ["ship"]),
     ]
     if store.platform == "shopify":
-        odd += [({"source": "pos", "email": ""}, ["ship"]), ({"tags": ["gift", "bulk, odd"]}, []), ({"test": True}, [])]
+        odd += [
+            ({"source": "pos", "email": ""}, ["ship"]),
+            ({"tags": ["gift", "bulk, odd"]}, []),
+            ({"test": True}, []),
+        ]
     if store.platform == "woocommerce":
         odd += [({}, ["status"]), ({}, ["trash"]), ({}, ["trash", "restore"]), ({"lines": 1}, ["meta"])]
     return odd
@@ -91,7 +96,7 @@ class Life:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._rng = random.Random()  # noqa: S311 - a simulation
+        self._rng = random.Random()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sandbox-life", daemon=True)
         self._next: dict[tuple[str, str], float] = {}

@@ -49,7 +49,10 @@ class SandboxApp:
     def _may_control(self, request: Request) -> bool:
         """Loopback names only (DNS rebinding), and writes only from our own page (other sites' forms)."""
         host = request.host
-        if host.rpartition(":")[0] not in LOOPBACK and host not in (*LOOPBACK, urlsplit(self.world.base_url).netloc):
+        if host.rpartition(":")[0] not in LOOPBACK and host not in (
+            *LOOPBACK,
+            urlsplit(self.world.base_url).netloc,
+        ):
             return False
         origin = request.headers.get("Origin")
         return origin is None or request.method == "GET" or urlsplit(origin).netloc == host

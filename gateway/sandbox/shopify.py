@@ -244,7 +244,8 @@ class ShopifyStore(Store):
 
     def settle(self, delivery: Delivery, status: int | None) -> None:
         """Any 2xx is success; else up to 8 retries with the first body to the first address [1.3]."""
-        subscription = self.subscriptions.get(delivery.subscription) if delivery.subscription != "toml" else None
+        made_by_api = isinstance(delivery.subscription, int)
+        subscription = self.subscriptions.get(int(delivery.subscription)) if made_by_api else None
         if status is not None and 200 <= status < 300:
             if subscription is not None:
                 subscription.failures = 0

@@ -62,11 +62,12 @@ class Cost:
                 continue
             if isinstance(node, FragmentSpreadNode):
                 fragment = self._fragments[node.name.value]
-                condition, inner = fragment.type_condition, fragment.selection_set
+                condition, inner = fragment.type_condition.name.value, fragment.selection_set
             else:
                 assert isinstance(node, InlineFragmentNode)
-                condition, inner = node.type_condition, node.selection_set
-            if condition is None or self._applies(kind, condition.name.value):
+                condition = node.type_condition.name.value if node.type_condition else kind.name
+                inner = node.selection_set
+            if self._applies(kind, condition):
                 self._collect(kind, inner, into)
 
     def _applies(self, kind: GraphQLObjectType, name: str) -> bool:

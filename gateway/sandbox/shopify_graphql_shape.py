@@ -161,7 +161,7 @@ def order_node(store: ShopifyStore, order: Order) -> Node:
             _discount_applications(order), [cursor_of(index, "") for index in range(1 if order.coupon else 0)]
         ),
         "shippingLine": live_shipping[0] if live_shipping else None,
-        "shippingLines": lambda info, includeRemovals=False, **arguments: connection(  # noqa: N803 - Shopify's name
+        "shippingLines": lambda info, includeRemovals=False, **arguments: connection(
             shipping if includeRemovals else live_shipping,
             [cursor_of(order.shipping_line_id, "") for _ in (shipping if includeRemovals else live_shipping)],
         )(info, **arguments),

@@ -43,7 +43,7 @@ def search(store: ShopifyStore, query: str | None, column: str) -> tuple[list[Or
         raise GraphQLError(f"the sandbox understands field:value terms joined by AND, not {rest!r}")
     keys, rows = store.sorted_by(column)
     warnings = []
-    others = []
+    others: list[tuple[str, str, str | int]] = []
     for term in terms:
         field, op, value = term["field"], term["op"] or "", term["value"].strip("'\"")
         if field in _TIMES:
@@ -57,7 +57,9 @@ def search(store: ShopifyStore, query: str | None, column: str) -> tuple[list[Or
             others.append((field, op, value))
         else:
             # Sheet section 5, Search: a misspelt filter is ignored with a warning, so everything is returned.
-            warnings.append({"field": field, "message": "Invalid search field for this query.", "code": "invalid_field"})
+            warnings.append(
+                {"field": field, "message": "Invalid search field for this query.", "code": "invalid_field"}
+            )
     found = [row for row in rows if visible(store, row) and all(_matches(row, *each) for each in others)]
     return found, warnings
 
@@ -77,33 +79,45 @@ def _second(value: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
-def _matches(order: Order, field: str, op: str, value: Any) -> bool:
+def _matches(order: Order, field: str, op: str, value: str | int) -> bool:
     if field in _TIMES:
-        actual = getattr(order, _TIMES[field])
-        return {
-            ">=": actual >= value, ">": actual > value, "<": actual < value, "<=": actual <= value, "": actual == value,
-        }[op]  # fmt: skip
+        return _compare(getattr(order, _TIMES[field]), op, int(value))
+    text = str(value)
     match field:
         case "status":
             closed, cancelled = order.closed is not None, order.cancelled is not None
-            return {
-                "open": not closed and not cancelled, "closed": closed, "cancelled": cancelled,
-                "not_closed": not closed, "any": True,
-            }.get(value, False)  # fmt: skip
+            by_word = {
+                "open": not closed and not cancelled,
+                "closed": closed,
+                "cancelled": cancelled,
+                "not_closed": not closed,
+                "any": True,
+            }
+            return by_word.get(text, False)
         case "financial_status":
-            return facts.financial_status(order) == value.lower()
+            return facts.financial_status(order) == text.lower()
         case "fulfillment_status":
-            return (facts.fulfillment_status(order) or "unfulfilled") == value.lower()
+            return (facts.fulfillment_status(order) or "unfulfilled") == text.lower()
         case "test":
-            return order.test is (value.lower() == "true")
+            return order.test is (text.lower() == "true")
         case "name":
-            return facts.order_name(order).lstrip("#") == value.lstrip("#")
+            return facts.order_name(order).lstrip("#") == text.lstrip("#")
         case _:
-            number = int(value)
-            return {
-                ">=": order.id >= number, ">": order.id > number, "<": order.id < number, "<=": order.id <= number,
-                "": order.id == number,
-            }[op]  # fmt: skip
+            return _compare(order.id, op, int(text))
+
+
+def _compare(actual: int, op: str, value: int) -> bool:
+    match op:
+        case ">=":
+            return actual >= value
+        case ">":
+            return actual > value
+        case "<":
+            return actual < value
+        case "<=":
+            return actual <= value
+        case _:
+            return actual == value
 
 
 def page(store: ShopifyStore, arguments: dict[str, Any], warnings: list[dict[str, Any]]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def listed(info: Any, store: ShopifyStore, arguments: dict[str, Any]) -> dict[st
     return shape.connection([as_node(store, each) for each in rows], cursors)(info, **arguments)
 
 
-def create(store: ShopifyStore, *, topic: str, webhookSubscription: dict[str, Any]) -> dict[str, Any]:  # noqa: N803
+def create(store: ShopifyStore, *, topic: str, webhookSubscription: dict[str, Any]) -> dict[str, Any]:
     """userErrors instead of exceptions, as everywhere in Shopify's mutations."""
     uri = webhookSubscription.get("uri") or webhookSubscription.get("callbackUrl") or ""
     if not uri.startswith(("http://", "https://")):
@@ -93,7 +93,7 @@ def create(store: ShopifyStore, *, topic: str, webhookSubscription: dict[str, An
     return {"webhookSubscription": as_node(store, each), "userErrors": []}
 
 
-def update(store: ShopifyStore, *, id: str, webhookSubscription: dict[str, Any]) -> dict[str, Any]:  # noqa: A002, N803
+def update(store: ShopifyStore, *, id: str, webhookSubscription: dict[str, Any]) -> dict[str, Any]:
     each = _find(store, id)
     if each is None:
         return _refused(["id"], "Webhook subscription does not exist")
@@ -106,7 +106,7 @@ def update(store: ShopifyStore, *, id: str, webhookSubscription: dict[str, Any])
     return {"webhookSubscription": as_node(store, each), "userErrors": []}
 
 
-def delete(store: ShopifyStore, *, id: str) -> dict[str, Any]:  # noqa: A002
+def delete(store: ShopifyStore, *, id: str) -> dict[str, Any]:
     each = _find(store, id)
     if each is None:
         message = {"field": ["id"], "message": "Webhook subscription does not exist"}

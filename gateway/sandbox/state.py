@@ -13,7 +13,7 @@ from typing import Any
 from gateway.sandbox.deliveries import Delivery
 from gateway.sandbox.etsy import EtsyApp
 from gateway.sandbox.shopify import ShopifyApp
-from gateway.sandbox.world import World
+from gateway.sandbox.world import World, utc_now
 
 FORMAT = 1
 
@@ -33,12 +33,11 @@ def to_json(world: World) -> dict[str, Any]:
         }
 
 
-def from_json(saved: dict[str, Any], *, now: Callable[[], datetime] | None = None, **addresses: str) -> World:
+def from_json(saved: dict[str, Any], now: Callable[[], datetime] | None = None, **addresses: str) -> World:
     """The world that `to_json` wrote; raises ValueError for a file of another format."""
     if saved.get("format") != FORMAT:
         raise ValueError("the state file was written by another version of the sandbox; delete it to start afresh")
-    clock = {"now": now} if now is not None else {}
-    world = World(saved["seed"], **clock, **addresses)
+    world = World(saved["seed"], now or utc_now, **addresses)
     world.shopify_app = ShopifyApp(*saved["shopify_app"])
     world.etsy_app = EtsyApp(**saved["etsy_app"])
     world.last_delivery = saved["last_delivery"]
@@ -69,4 +68,4 @@ def load(path: Path, **addresses: str) -> World | None:
     """The saved world, None when there is no file yet."""
     if not path.exists():
         return None
-    return from_json(json.loads(path.read_text(encoding="utf-8")), **addresses)
+    return from_json(json.loads(path.read_text(encoding="utf-8")), None, **addresses)

@@ -55,7 +55,7 @@ class Store:
         self.orders: dict[int, Order] = {}
         self.log: deque[dict[str, Any]] = deque(maxlen=2000)
         self.counts: Counter[str] = Counter()
-        self.rng = random.Random(f"{world.seed}/{self.platform}/{key}")  # noqa: S311 - a simulation
+        self.rng = random.Random(f"{world.seed}/{self.platform}/{key}")
         self._first_order_id = first_order_id or type(self).first_order_id
         self._sequence: Counter[str] = Counter()
         self._clock_override: datetime | None = None

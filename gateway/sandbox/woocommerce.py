@@ -143,9 +143,7 @@ class WooStore(Store):
     def _queue(self, hook: Webhook, order: Order) -> None:
         # Sheet fact 5: waiting deliveries of one order and webhook coalesce; the payload is built at delivery.
         if not self.world.waits(self, hook.id, order.id):
-            self.world.enqueue(
-                self, topic=hook.topic, order_id=order.id, url=hook.delivery_url, subscription=hook.id
-            )
+            self.world.enqueue(self, topic=hook.topic, order_id=order.id, url=hook.delivery_url, subscription=hook.id)
 
     def build(self, delivery: Delivery) -> WebhookRequest | None:
         hook = self.webhooks.get(int(delivery.subscription))

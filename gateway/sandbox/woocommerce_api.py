@@ -55,9 +55,9 @@ def answer(store: WooStore, request: Request, path: str) -> Response:
         for pattern, methods, handler in _ROUTES:
             match = re.fullmatch(pattern, path)
             if match:
-                if request.method not in methods:
-                    raise Refused(404, "rest_no_route", "No route was found matching the URL and request method.")
                 _authenticate(store, request)
+                if request.method not in methods:
+                    raise Refused(501, "sandbox_not_simulated", f"The sandbox does not simulate {request.method} here.")
                 return handler(store, request, *(int(number) for number in match.groups()))
         raise Refused(404, "rest_no_route", "No route was found matching the URL and request method.")
     except Refused as refused:
@@ -75,7 +75,12 @@ def date_header(store: WooStore) -> str:
 
 
 def _json(
-    store: WooStore, value: Any, *, status: int = 200, allow: str | None = _ONE, extra: dict[str, str] | None = None
+    store: WooStore,
+    value: Any,
+    *,
+    status: int = 200,
+    allow: str | None = _ONE,
+    extra: dict[str, str] | None = None,
 ) -> Response:
     body = value if isinstance(value, bytes) else shapes.encode(value)
     headers = {
@@ -260,7 +265,7 @@ def _limit(store: WooStore, text: str | None, name: str, gmt: bool) -> datetime 
     if not match:
         raise invalid(name, "Invalid date.", "rest_invalid_date")
     try:
-        naive = datetime(*(int(part) for part in match.groups()[:6]))  # type: ignore[misc,arg-type]  # noqa: DTZ001
+        naive = datetime(*map(int, match.groups()[:6]))  # type: ignore[arg-type]  # noqa: DTZ001
         zone = match.group(8)
         if zone is None:
             return naive

@@ -17,9 +17,23 @@ if TYPE_CHECKING:
     from gateway.sandbox.woocommerce import Webhook, WooStore
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "KWD": "د.ك", "NOK": "kr"}
-INVALID_ID = {"code": "woocommerce_rest_shop_order_invalid_id", "message": "Invalid ID.", "data": {"status": 404}}
+INVALID_ID: dict[str, Any] = {
+    "code": "woocommerce_rest_shop_order_invalid_id",
+    "message": "Invalid ID.",
+    "data": {"status": 404},
+}
 LIGHT_FIELDS = frozenset(
-    {"id", "status", "number", "currency", "total", "date_created", "date_created_gmt", "date_modified", "date_modified_gmt"}
+    {
+        "id",
+        "status",
+        "number",
+        "currency",
+        "total",
+        "date_created",
+        "date_created_gmt",
+        "date_modified",
+        "date_modified_gmt",
+    }
 )
 
 
@@ -109,9 +123,7 @@ def order_json(store: WooStore, order: Order) -> dict[str, Any]:
         "_links": {
             "self": [_link(f"{store.api}/orders/{order.id}", "GET POST PUT PATCH DELETE")],
             "collection": [{"href": f"{store.api}/orders"}],
-            "email_templates": [
-                {"embeddable": True, "href": f"{store.api}/orders/{order.id}/actions/email_templates"}
-            ],
+            "email_templates": [{"embeddable": True, "href": f"{store.api}/orders/{order.id}/actions/email_templates"}],
         },
     }
 

@@ -27,7 +27,8 @@ PLATFORMS: dict[str, type[Store]] = {"shopify": ShopifyStore, "woocommerce": Woo
 HOLD_SECONDS = 30.0  # a webhook held for reordering leaves after that even when none came after it
 
 
-def _utc_now() -> datetime:
+def utc_now() -> datetime:
+    """The real time: what a world goes by unless it is given another clock."""
     return datetime.now(UTC)
 
 
@@ -37,7 +38,7 @@ class World:
     def __init__(
         self,
         seed: int | None = None,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
         *,
         gateway_url: str = "http://127.0.0.1:8000",
         base_url: str = "http://127.0.0.1:8001",
@@ -47,7 +48,7 @@ class World:
         self.gateway_url = gateway_url.rstrip("/")
         self.base_url = base_url.rstrip("/")
         self.lock = threading.RLock()
-        self.rng = random.Random(f"{self.seed}/world")  # noqa: S311 - a simulation
+        self.rng = random.Random(f"{self.seed}/world")
         self.shopify_app = ShopifyApp.made_by(self.rng)
         self.etsy_app = EtsyApp.made_by(self.rng)
         self.stores: dict[tuple[str, str], Store] = {}
@@ -168,7 +169,12 @@ class World:
         self.wake()
 
     def note(
-        self, store: Store, delivery: Delivery, status: int | None, happened: str, headers: Iterable[tuple[str, str]]
+        self,
+        store: Store,
+        delivery: Delivery,
+        status: int | None,
+        happened: str,
+        headers: Iterable[tuple[str, str]],
     ) -> None:
         """Write what became of a delivery into the store's log and counts."""
         store.counts["pings" if delivery.topic == "ping" else happened] += 1
