@@ -81,6 +81,7 @@ class Writer:
     _connection: psycopg.Connection[Any] | None = None
     _refused: Counter[refusals.Refusal] = field(default_factory=Counter)
     _unanswered: set[int] = field(default_factory=set)
+    _closed: bool = False
 
     def store(self, delivery: Delivery) -> None:
         """Store one verified delivery; its commit is durable when this returns. A duplicate changes nothing.
@@ -117,6 +118,14 @@ class Writer:
             return False
         return True
 
+    def close(self) -> None:
+        """End the writer's thread and its connection, once nothing waits."""
+        self._closed = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+        self._drop_connection()
+
     def _begin(self) -> None:
         with self._start:
             if self._thread is None:
@@ -126,7 +135,7 @@ class Writer:
 
     def _run(self) -> None:
         noted_at = time.monotonic()
-        while True:
+        while not self._closed:
             self._wake.wait(1.0)
             self._wake.clear()
             while batch := self._take():
