@@ -65,14 +65,14 @@ class Shopify:
     def __init__(self, client: Client, store: ShopifyStore) -> None:
         self.client, self.store = client, store
 
-    def call(self, query: str, token: str | None = None, **variables: Any) -> TestResponse:
+    def call(self, text: str, /, *, token: str | None = None, **variables: Any) -> TestResponse:
         headers = {"X-Shopify-Access-Token": token or self.store.access_tokens[-1].value}
-        body = {"query": query, "variables": variables}
+        body = {"query": text, "variables": variables}
         address = f"/shopify/{self.store.key}/admin/api/2026-10/graphql.json"
         return self.client.post(address, json=body, headers=headers)
 
-    def data(self, query: str, **variables: Any) -> dict[str, Any]:
-        answer = self.call(query, **variables).json
+    def data(self, text: str, /, **variables: Any) -> dict[str, Any]:
+        answer = self.call(text, **variables).json
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
