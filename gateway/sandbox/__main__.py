@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import select
 import signal
+import socket
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -76,24 +79,26 @@ def _serve(options: argparse.Namespace) -> int:
     except (OSError, SystemExit) as error:
         _complain(f"The sandbox can't listen on port {options.port}: {error}")
         return 1
-    stopping = threading.Event()
+    # A pipe and not an Event: setting an Event in a signal handler can meet its own lock in the main thread.
+    stop_here, signals = socket.socketpair()
+    signals.setblocking(False)
+    signal.set_wakeup_fd(signals.fileno())
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, lambda *_: None)
     sender, living = Sender(world), life.Life(world)
     sender.start()
     if not options.no_life:
         living.start()
     serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     serving.start()
-    saved = -1
-    while True:
-        stopped = stopping.wait(SAVE_SECONDS if saved >= 0 else 0)
-        if options.state_file and (stopped or world.revision != saved):
+    pause, saved = 0.0, -1
+    while not select.select([stop_here], [], [], pause)[0]:
+        began = time.monotonic()
+        if options.state_file and world.revision != saved:
             saved = world.revision
             state.save(world, options.state_file)
-        saved = max(saved, 0)
-        if stopped:
-            break
+        # A big world takes longer to write; it should not be busy with nothing else.
+        pause = max(SAVE_SECONDS, 20 * (time.monotonic() - began))
     server.shutdown()
     if not options.no_life:
         living.stop()

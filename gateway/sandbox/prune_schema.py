@@ -124,8 +124,8 @@ def _bare(described: dict[str, Any]) -> dict[str, Any]:
 
     def strip(value: Any) -> None:
         if isinstance(value, dict):
-            if "description" in value:
-                value["description"] = None
+            if isinstance(value.get("description"), str):  # a property may be called description too
+                del value["description"]
             for each in value.values():
                 strip(each)
         elif isinstance(value, list):

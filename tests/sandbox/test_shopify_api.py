@@ -1,4 +1,4 @@
-"""The simulated Shopify's GraphQL: the sheet's own queries run on the real schema, with its costs, wall and refusals."""
+"""The simulated Shopify's GraphQL: the sheet's own queries on the real schema, with its costs, wall and refusals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def _run(shopify: Shopify, text: str, name: str, **variables: Any) -> dict[str, 
     wanted = [
         each
         for each in parse(text).definitions
-        if isinstance(each, FragmentDefinitionNode) or (isinstance(each, OperationDefinitionNode) and _named(each, name))
+        if isinstance(each, FragmentDefinitionNode)
+        or (isinstance(each, OperationDefinitionNode) and _named(each, name))
     ]
     document = "\n".join(print_ast(each) for each in wanted)
     return shopify_graphql.run(shopify.store, _without_unused(document), variables, name)

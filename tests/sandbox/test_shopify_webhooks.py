@@ -170,7 +170,9 @@ def test_both_spellings_are_about_one_state(shopify: Shopify, clock: Clock) -> N
         assert _money(node["currentTotalPriceSet"]) == Decimal(body["current_total_price"])
         assert _money(node["totalTaxSet"]) == Decimal(body["total_tax"])
         assert _money(node["totalDiscountsSet"]) == Decimal(body["total_discounts"])
-        assert _money(node["totalShippingPriceSet"]) == Decimal(body["total_shipping_price_set"]["shop_money"]["amount"])
+        assert _money(node["totalShippingPriceSet"]) == Decimal(
+            body["total_shipping_price_set"]["shop_money"]["amount"]
+        )
         presentment = body["total_price_set"]["presentment_money"]
         assert Decimal(node["totalPriceSet"]["presentmentMoney"]["amount"]) == Decimal(presentment["amount"])
         refunded = sum(Decimal(t["amount"]) for refund in body["refunds"] for t in refund["transactions"])

@@ -80,7 +80,7 @@ def test_a_bad_date_is_refused(woo: Woo) -> None:
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "Pacific/Apia"])
-def test_bounds_are_read_as_the_real_store_reads_them(world: World, client, zone: str) -> None:  # noqa: ANN001
+def test_bounds_are_read_as_the_real_store_reads_them(world: World, client, zone: str) -> None:
     """All 34 probes of a real store in that time zone: strictness, seconds, and the trap of Z."""
     real = json.loads((FIXTURES / "woocommerce" / f"probes-{zone.replace('/', '-')}.json").read_text())
     store = world.add_store("woocommerce", time_zone=zone)
@@ -160,7 +160,7 @@ def test_a_deleted_refund_moves_no_time_and_sends_nothing(woo: Woo, world: World
     assert world.collect() == []
 
 
-def test_the_index_names_the_stores_time_zone(woo: Woo, client) -> None:  # noqa: ANN001
+def test_the_index_names_the_stores_time_zone(woo: Woo, client) -> None:
     index = client.get(f"/woocommerce/{woo.store.key}/wp-json/").json
 
     assert index["timezone_string"] == "America/New_York"
@@ -172,8 +172,6 @@ def test_plain_permalinks_answer_too(woo: Woo) -> None:
     woo.store.place()
     keys = {"consumer_key": woo.store.consumer_key, "consumer_secret": woo.store.consumer_secret}
 
-    answer = woo.client.get(
-        f"/woocommerce/{woo.store.key}/", query_string={"rest_route": "/wc/v3/orders", **keys}
-    )
+    answer = woo.client.get(f"/woocommerce/{woo.store.key}/", query_string={"rest_route": "/wc/v3/orders", **keys})
 
     assert len(answer.json) == 1
