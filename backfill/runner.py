@@ -17,7 +17,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from backfill import runs, verdict
+from backfill import catch_up, runs, verdict
 from backfill.runs import RUN_LOCK, TASK, Taken
 from gateway import jobs
 from gateway.connections import model
@@ -93,7 +93,7 @@ def _take(access: Access, connection_id: int) -> Taken | None:
         connection = model.get(tx, connection_id)
         if connection is None:
             return None
-        return runs.take(tx, connection_id, now=datetime.now(UTC), skew=connection.skew)
+        return runs.take(tx, connection_id, now=datetime.now(UTC))
 
 
 @dataclass(slots=True)
@@ -141,6 +141,8 @@ class Runner:
         assert connection is not None
         self._connection = connection
         self._store = self.access.store(connection)
+        if self.taken.is_new:
+            self._freeze()
         while True:
             if self._stage() == "listing":
                 self._list(self.taken.window, tail=False)
@@ -151,6 +153,29 @@ class Runner:
                 return
             self._state.update(cursor=None, known=seen, **{"pass": self._state["pass"] + 1})
             self._set_stage("listing")
+
+    def _freeze(self) -> None:
+        """Fix the window by the store's own clock, which one call to it tells; the key is proven by the same call."""
+        REGISTRY[self._connection.platform].shop(self._store)
+        now = datetime.now(UTC)
+        self._state["frozen"] = True
+        with self.access.database.transaction() as tx:
+            connection = model.get(tx, self._connection.id)
+            assert connection is not None
+            self._hold(tx)
+            if self.taken.days is not None:
+                window = runs.window_of_days(self.taken.days, now, connection.skew)
+            else:
+                window = catch_up.window_since(connection, now)
+            tx.execute(
+                text(
+                    "UPDATE sync_runs SET window_from = :from, window_until = :until, checkpoint = :checkpoint"
+                    " WHERE id = :id"
+                ),
+                {"from": window.from_, "until": window.until, "checkpoint": Jsonb(self._state), "id": self.taken.id},
+            )
+        self._connection = connection
+        self.taken = replace(self.taken, window=window, is_new=False)
 
     # --- listing -----------------------------------------------------------------------------------------------
     def _list(self, window: Window, *, tail: bool) -> None:

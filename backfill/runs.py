@@ -52,6 +52,9 @@ class Taken:
     connection_id: int
     kind: str
     window: Window
+    days: int | None
+    is_new: bool
+    """Nobody worked on it yet: its window is frozen now."""
     stage: str
     checkpoint: Mapping[str, Any]
 
@@ -120,7 +123,7 @@ def _insert(
 
 
 # --- taking ----------------------------------------------------------------------------------------------------
-def take(tx: Connection, connection_id: int, *, now: datetime, skew: timedelta) -> Taken | None:
+def take(tx: Connection, connection_id: int, *, now: datetime) -> Taken | None:
     """The run of this connection that has to be worked on next, with a new fencing number.
 
     A merchant's run goes before a catch-up. None while a living worker has one, or nothing is due.
@@ -146,20 +149,18 @@ def take(tx: Connection, connection_id: int, *, now: datetime, skew: timedelta) 
         ).mappings().first()  # fmt: skip
         if row is None:
             return None
-    window = Window(row["window_from"], row["window_until"])
-    if row["started_at"] is None and row["days"] is not None:
-        # The window is frozen when the run starts, not when it began to wait.
-        window = window_of_days(row["days"], now, skew)
     fence: int = tx.execute(
         text(
             "UPDATE sync_runs SET state = 'running', fence = fence + 1, seen_at = :now, waiting_until = NULL,"
-            " started_at = coalesce(started_at, :now), window_from = :from, window_until = :until"
-            " WHERE id = :id RETURNING fence"
+            " started_at = coalesce(started_at, :now) WHERE id = :id RETURNING fence"
         ),
-        {"id": row["id"], "now": now, "from": window.from_, "until": window.until},
+        {"id": row["id"], "now": now},
     ).scalar_one()
-    return Taken(row["id"], fence, row["account_id"], connection_id, row["kind"], window, row["stage"],
-                 row["checkpoint"] or {})  # fmt: skip
+    return Taken(
+        id=row["id"], fence=fence, account_id=row["account_id"], connection_id=connection_id, kind=row["kind"],
+        window=Window(row["window_from"], row["window_until"]), days=row["days"], is_new="frozen" not in (row["checkpoint"] or {}),
+        stage=row["stage"], checkpoint=row["checkpoint"] or {},
+    )  # fmt: skip
 
 
 def due_connections(tx: Connection) -> list[int]:
