@@ -25,6 +25,11 @@ KINDS = (
 )  # fmt: skip
 
 
+FEATURES = frozenset(
+    {"lines", "currency", "paid", "guest", "person", "email", "source", "note", "tags", "coupon", "test"}
+)
+
+
 class ChangeRefused(ValueError):
     """That can't happen to this order now, or not on this platform."""
 
@@ -39,6 +44,11 @@ class Effect:
 
 def new_order(store: Store, rng: random.Random, *, features: dict[str, Any]) -> Order:
     """Make an order of the store's now; `features` are the keyword arguments of Store.place."""
+    unknown = set(features) - FEATURES
+    if unknown:
+        raise ValueError(
+            f"an order has no feature {', '.join(sorted(unknown))}; there are: {', '.join(sorted(FEATURES))}"
+        )
     paid_in = features.get("currency") or store.currency
     currency = store.currency if store.two_currencies else paid_in
     second = store.second()
@@ -194,15 +204,22 @@ def _deliver(store: Store, order: Order, _rng: random.Random, _details: dict[str
     return Effect(("delivered", "updated"))
 
 
-def _edit(store: Store, order: Order, _rng: random.Random, _details: dict[str, Any]) -> Effect:
-    """The last unshipped line goes away when there are two, else one more piece of the only line."""
-    open_lines = [line for line in order.lines if line.current > 0 and not line.shipped and not line.refunded]
-    _refuse_if(not open_lines, "there is no line left to edit")
-    line = open_lines[-1]
-    if len([each for each in order.lines if each.current > 0]) > 1:
-        line.removed = line.quantity
+def _edit(store: Store, order: Order, _rng: random.Random, details: dict[str, Any]) -> Effect:
+    """The last unshipped line goes away when there are two, else one more piece of the only line.
+
+    With {"shipping": true} the shipping line goes away instead.
+    """
+    order_lines = [line for line in order.lines if line.current > 0]
+    open_lines = [line for line in order_lines if not line.shipped and not line.refunded]
+    if details.get("shipping"):
+        _refuse_if(not order.shipping_title or order.shipping_removed, "there is no shipping line")
+        order.shipping_removed = True
     else:
-        line.quantity += 1
+        _refuse_if(not open_lines, "there is no line left to edit")
+        if len(order_lines) > 1:
+            open_lines[-1].removed = open_lines[-1].quantity
+        else:
+            open_lines[-1].quantity += 1
     order.edited = True
     return Effect(("edited", "updated"))
 

@@ -32,6 +32,10 @@ class Refused(Exception):
 def answer(world: World, request: Request, path: str) -> Response:
     """Answer one call below /sandbox/api/; path is what follows."""
     try:
+        if path == "stores" and request.method == "POST":
+            given = _given(request)
+            made = world.add_store(str(given.pop("platform")), given.pop("key", None), **given)
+            return _json(made.describe(), 201)
         if path == "stores":
             return _json(overview(world))
         match = re.fullmatch(r"stores/([a-z]+)/([^/]+)/(\w+)", path)
@@ -52,7 +56,7 @@ def answer(world: World, request: Request, path: str) -> Response:
         return _json({"error": str(refused)}, refused.status)
     except ChangeRefused as refused:
         return _json({"error": str(refused)}, 409)
-    except (ValueError, TypeError) as wrong:
+    except (ValueError, TypeError, KeyError) as wrong:
         return _json({"error": str(wrong)}, 400)
 
 
@@ -101,13 +105,17 @@ def counts(store: Store) -> dict[str, int]:
 
 
 def _place(store: Store, given: dict[str, Any]) -> dict[str, Any]:
+    """{"count": n, "over_days": d} places n at even distances up to now; "quiet" tells nobody."""
     count = int(given.pop("count", 1))
     if not 1 <= count <= 10_000:
         raise Refused(400, "count must be 1 to 10000")
     if "person" in given:
         first, last = given["person"]
         given["person"] = (str(first), str(last))
-    placed = [store.place(**given) for _ in range(count)]
+    span = timedelta(days=float(given.pop("over_days", 0)))
+    ages = [span * (count - 1 - index) / max(count - 1, 1) for index in range(count)]
+    now = store.now()
+    placed = [store.place(at=now - age if age else None, **given) for age in ages]
     return {"order_id": placed[-1].id, "order_ids": [order.id for order in placed]}
 
 

@@ -76,6 +76,7 @@ def _odd_orders(store: Store) -> list[tuple[dict[str, object], list[str]]]:
             ({"source": "pos", "email": ""}, ["ship"]),
             ({"tags": ["gift", "bulk, odd"]}, []),
             ({"test": True}, []),
+            ({"lines": 2}, ["edit", "ship"]),
         ]
     if store.platform == "woocommerce":
         odd += [({}, ["status"]), ({}, ["trash"]), ({}, ["trash", "restore"]), ({"lines": 1}, ["meta"])]
@@ -120,9 +121,14 @@ class Life:
 
 def live_once(store: Store, rng: random.Random) -> None:
     """One small thing happens in the store."""
+    luck = rng.random()
     try:
-        if rng.random() < 0.4:
-            store.place()
+        if luck < 0.4:
+            store.place(paid=rng.random() < 0.85)
+        elif luck < 0.43:
+            store.change(kind="trash" if "trash" in store.kinds else "delete" if "delete" in store.kinds else "note")
+        elif luck < 0.47 and "status" in store.kinds:
+            store.change(kind="status")
         else:
             store.change()
     except ChangeRefused:

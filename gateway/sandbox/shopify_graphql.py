@@ -88,7 +88,9 @@ def run(store: ShopifyStore, text: str, variables: dict[str, Any], operation_nam
     store.bucket.give_back(requested - actual)
     answer["extensions"] = {"cost": _cost(store, requested, actual)}
     if call.warnings:
-        answer["extensions"]["search"] = [{"path": ["orders"], "query": "", "warnings": call.warnings}]
+        answer["extensions"]["search"] = [
+            {"path": ["orders"], "query": str(variables.get("query", "")), "warnings": call.warnings}
+        ]
     return answer
 
 

@@ -219,6 +219,27 @@ class Store:
                 for order in self.orders.values()
             ]
 
+    # -- a source that goes back
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """The orders as they are, for go_back."""
+        with self.world.lock:
+            return [orders.to_json(order) for order in self.orders.values()]
+
+    def go_back(self, snapshot: list[dict[str, Any]]) -> None:
+        """Become what the snapshot says, older times included, as after a restored backup; nothing is told.
+
+        Orders placed since are gone (their look-up answers as for any that never was).
+        """
+        with self.world.lock:
+            newest = max((order.version for order in self.orders.values()), default=0)
+            restored = {each["id"]: orders.from_json(each) for each in snapshot}
+            for order in restored.values():
+                order.version = newest + 1  # what was rendered of the later state may not be shown again
+            self.orders = restored
+            self.touched()
+            self.world.revision += 1
+
     # -- state file
 
     def to_json(self) -> dict[str, Any]:

@@ -111,6 +111,13 @@ class WooStore(Store):
 
     def subscribe(self, *, name: str, topic: str, delivery_url: str, secret: str, status: str = "active") -> Webhook:
         """Register a webhook and send its ping: at once where there is a sender, else with the next collect()."""
+        with self.world.lock:
+            hook = self._add_webhook(name, topic, delivery_url, secret, status)
+        if status == "active":
+            self._ping(hook, at_once=True)
+        return hook
+
+    def _add_webhook(self, name: str, topic: str, delivery_url: str, secret: str, status: str) -> Webhook:
         self._sequence["webhook"] += 1
         second = self.second()
         hook = Webhook(
@@ -118,8 +125,6 @@ class WooStore(Store):
         )  # fmt: skip
         self.webhooks[hook.id] = hook
         self.world.revision += 1
-        if status == "active":
-            self._ping(hook, at_once=True)
         return hook
 
     def _ping(self, hook: Webhook, *, at_once: bool = False) -> None:
@@ -130,8 +135,9 @@ class WooStore(Store):
         delivery = Delivery(0, self.platform, self.key, "ping", None, hook.delivery_url, 0.0, hook.id)
         request = self._ping_request(delivery)
         status = self.world.send_now(request)
-        self.world.note(self, delivery, status, "sent" if status == 200 else "failed", request.headers)
-        self.settle(delivery, status)
+        with self.world.lock:
+            self.world.note(self, delivery, status, "sent" if status == 200 else "failed", request.headers)
+            self.settle(delivery, status)
 
     def tell(self, order: Order, events: tuple[str, ...]) -> None:
         for event in events:
@@ -151,10 +157,10 @@ class WooStore(Store):
             return None
         if delivery.topic == "ping":
             return self._ping_request(delivery)
-        order = self.orders[delivery.order_id or 0]
+        order = self.orders.get(delivery.order_id or 0)
         if hook.topic == "order.deleted":
-            body = shapes.encode({"id": order.id})
-        elif order.exists:
+            body = shapes.encode({"id": delivery.order_id})
+        elif order is not None and order.exists:
             body = self.body_of(order)
         else:
             body = shapes.encode(shapes.INVALID_ID)  # capture pairs 12/10: well signed, but an error object

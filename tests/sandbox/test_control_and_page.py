@@ -63,6 +63,19 @@ def test_orders_are_placed_and_changed_and_the_truth_is_told(client: Client, woo
     assert truth[placed]["order"] == woo.get(f"/orders/{placed}").json
 
 
+def test_stores_are_opened_and_filled_over_days(client: Client, world: World, clock: Clock) -> None:
+    made = _post(client, "stores", {"platform": "shopify", "key": "b.myshopify.com", "currency": "JPY"})
+    placed = _post(client, "stores/shopify/b.myshopify.com/orders", {"count": 5, "over_days": 8, "quiet": True}).json
+    again = _post(client, "stores", {"platform": "shopify", "key": "b.myshopify.com"})
+
+    assert (made.status_code, made.json["currency"]) == (201, "JPY")
+    store = world.of("shopify")[0]
+    ages = [(store.second() - store.orders[each].created) // 86400 for each in placed["order_ids"]]
+    assert ages == [8, 6, 4, 2, 0]
+    assert again.status_code == 400
+    assert world.collect() == []
+
+
 def test_faults_and_the_clock_are_set(client: Client, woo: Woo) -> None:
     set_ = _post(client, "stores/woocommerce/fernandclay/faults", {"lose": 2, "slow_seconds": 0.5}).json
     cleared = _post(client, "stores/woocommerce/fernandclay/faults", {"clear": True}).json

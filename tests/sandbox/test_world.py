@@ -113,6 +113,37 @@ def test_two_changes_within_one_second_have_one_time(shopify: Shopify, clock: Cl
     assert order.updated == order.created
 
 
+def test_a_source_can_go_back(woo: Woo, clock: Clock) -> None:
+    order = woo.store.place(note="first")
+    before = woo.get(f"/orders/{order.id}").data
+    snapshot = woo.store.snapshot()
+    clock.move(100)
+    woo.store.change(order.id, "note")
+    later = woo.store.place()
+    assert woo.get(f"/orders/{order.id}").data != before
+
+    woo.store.go_back(snapshot)
+
+    assert woo.get(f"/orders/{order.id}").data == before
+    assert woo.get(f"/orders/{later.id}").status_code == 404
+
+
+def test_an_unknown_feature_is_refused(woo: Woo) -> None:
+    with pytest.raises(ValueError, match="an order has no feature colour"):
+        woo.store.place(colour="red")
+
+
+def test_a_shipping_line_can_be_edited_out(shopify: Shopify) -> None:
+    order = shopify.store.place(lines=1)
+    order.shipping_title, order.shipping_price = "Tracked", 350
+    shopify.store.change(order.id, "edit", shipping=True)
+
+    (line,) = shopify.store.render(order)["shipping_lines"]
+
+    assert (line["is_removed"], line["price"]) == (True, "3.50")
+    assert shopify.data("{orders(first:1){nodes{shippingLine{title}}}}")["orders"]["nodes"][0]["shippingLine"] is None
+
+
 def test_a_lost_webhook_never_leaves(shopify: Shopify, world: World) -> None:
     shopify.store.faults.set({"lose": 1})
     shopify.store.place()
