@@ -106,7 +106,8 @@ class EtsyStore(Store):
 
     def __init__(
         self, world: World, key: str, *, refund_moves_time: bool = True, read_delay_seconds: float = 0.0,
-        buyer_email_granted: bool = False, canceled_by_default: bool = False, **options: Any,
+        buyer_email_granted: bool = False, canceled_by_default: bool = False, bounds_inclusive: bool = True,
+        notice_style: str = "plain", **options: Any,
     ) -> None:  # fmt: skip
         options.setdefault("taxes_included", True)
         super().__init__(world, key, **options)
@@ -118,6 +119,10 @@ class EtsyStore(Store):
         self.buyer_email_granted = buyer_email_granted
         # The was_canceled trap: omitted means false, with a plan to make it mean all [3].
         self.canceled_by_default = canceled_by_default
+        self.bounds_inclusive = bounds_inclusive  # undocumented, so both must be survived [6]
+        # "plain"; "upper": ORDER_PAID and the shop id as a string [1]; "bare": a signature without "v1,";
+        # "two": one of another secret before the valid one, as while a secret is being rotated.
+        self.notice_style = notice_style
         self.access_token = ""
         self.access_expires = 0
         self.refresh_token = ""
@@ -186,6 +191,8 @@ class EtsyStore(Store):
         """Queue a thin notice: no order data in it."""
         url = f"https://openapi.etsy.com/v3/application/shops/{self.shop_id}/receipts/{order.id}"
         body = {"event_type": event, "resource_url": url, "shop_id": self.shop_id}
+        if self.notice_style == "upper":
+            body |= {"event_type": event.upper().replace(".", "_"), "shop_id": str(self.shop_id)}
         self.world.enqueue(
             self, topic=event, order_id=order.id, url=f"{self.world.gateway_url}/webhooks/etsy",
             body=json.dumps(body, separators=(",", ":")), message=f"msg_{self.token(27, _LETTERS)}",
@@ -195,16 +202,19 @@ class EtsyStore(Store):
         body = (delivery.body or "").encode()
         # The timestamp is the attempt's, from Etsy's sender, so a late retry still is within the tolerance.
         timestamp = int(self.now().timestamp())
+        signature = sign(self.world.etsy_app.webhook_secret, delivery.message, timestamp, body)
+        if self.notice_style == "bare":
+            signature = signature.removeprefix("v1,")
+        elif self.notice_style == "two":
+            other = "whsec_" + base64.b64encode(b"a secret on its way out").decode()
+            signature = f"{sign(other, delivery.message, timestamp, body)} {signature}"
         headers = [
             ("Content-Type", "application/json"),
             ("User-Agent", "Svix-Webhooks/1.75.0"),
             ("Accept", "*/*"),
             ("webhook-id", delivery.message),
             ("webhook-timestamp", str(timestamp)),
-            (
-                "webhook-signature",
-                sign(self.world.etsy_app.webhook_secret, delivery.message, timestamp, body),
-            ),
+            ("webhook-signature", signature),
         ]
         return WebhookRequest(
             delivery.url, "POST", headers, body, delivery.topic, delivery.order_id, self.platform, self.key,
@@ -245,6 +255,8 @@ class EtsyStore(Store):
             "read_delay_seconds": self.read_delay_seconds,
             "buyer_email_granted": self.buyer_email_granted,
             "canceled_by_default": self.canceled_by_default,
+            "bounds_inclusive": self.bounds_inclusive,
+            "notice_style": self.notice_style,
             "tokens": [self.access_token, self.access_expires, self.refresh_token, self.refresh_expires],
         }
 
@@ -252,4 +264,5 @@ class EtsyStore(Store):
         self.read_delay_seconds = saved["read_delay_seconds"]
         self.buyer_email_granted = saved["buyer_email_granted"]
         self.canceled_by_default = saved["canceled_by_default"]
+        self.bounds_inclusive, self.notice_style = saved["bounds_inclusive"], saved["notice_style"]
         self.access_token, self.access_expires, self.refresh_token, self.refresh_expires = saved["tokens"]

@@ -100,7 +100,9 @@ def _list(world: World, store: EtsyStore, request: Request) -> Response:
         if args.get(name) is None:
             continue
         second = _whole(args.get(name), name, 0, _EARLIEST)
-        if of == column:  # both bounds include their second; the OAS does not say
+        if not store.bounds_inclusive:
+            second += -1 if is_upper else 1
+        if of == column:
             cut = bisect_left(keys, (second + 1, -1) if is_upper else (second, -1))
             keys, rows = (keys[:cut], rows[:cut]) if is_upper else (keys[cut:], rows[cut:])
         elif is_upper:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-import time
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -94,7 +93,7 @@ class SandboxApp:
 def _misbehave(store: Store, request: Request) -> Response | None:
     """The API's faults, except a cut connection, which needs the answer first."""
     if store.faults.slow_seconds:
-        time.sleep(store.faults.slow_seconds)
+        store.world.sleep(store.faults.slow_seconds)
     if store.faults.take("server_error"):
         text = "<html><body><h1>503 Service Unavailable</h1></body></html>"
         return Response(text, status=503, mimetype="text/html")

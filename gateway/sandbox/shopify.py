@@ -12,6 +12,7 @@ import hmac
 import json
 import random
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gateway.sandbox import shopify_facts as facts
@@ -225,7 +226,10 @@ class ShopifyStore(Store):
             ("X-Shopify-API-Version", "2026-10"),
             ("X-Shopify-Webhook-Id", message),
             ("X-Shopify-Event-Id", event_id),
-            ("X-Shopify-Triggered-At", self.now().strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"),  # nanoseconds
+            (
+                "X-Shopify-Triggered-At",
+                self.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z",
+            ),  # nanoseconds
         ]
         if order is not None:
             headers += [("X-Shopify-Order-Id", str(order.id)), ("X-Shopify-Test", str(order.test).lower())]

@@ -13,7 +13,7 @@ from typing import Any
 from gateway.sandbox.deliveries import Delivery
 from gateway.sandbox.etsy import EtsyApp
 from gateway.sandbox.shopify import ShopifyApp
-from gateway.sandbox.world import World, utc_now
+from gateway.sandbox.world import BASE_URL, GATEWAY_URL, World, utc_now
 
 FORMAT = 1
 
@@ -33,11 +33,16 @@ def to_json(world: World) -> dict[str, Any]:
         }
 
 
-def from_json(saved: dict[str, Any], now: Callable[[], datetime] | None = None, **addresses: str) -> World:
+def from_json(
+    saved: dict[str, Any],
+    now: Callable[[], datetime] | None = None,
+    gateway_url: str = GATEWAY_URL,
+    base_url: str = BASE_URL,
+) -> World:
     """The world that `to_json` wrote; raises ValueError for a file of another format."""
     if saved.get("format") != FORMAT:
         raise ValueError("the state file was written by another version of the sandbox; delete it to start afresh")
-    world = World(saved["seed"], now or utc_now, **addresses)
+    world = World(saved["seed"], now or utc_now, gateway_url=gateway_url, base_url=base_url)
     world.shopify_app = ShopifyApp(*saved["shopify_app"])
     world.etsy_app = EtsyApp(**saved["etsy_app"])
     world.last_delivery = saved["last_delivery"]
@@ -64,8 +69,8 @@ def save(world: World, path: Path) -> None:
         raise
 
 
-def load(path: Path, **addresses: str) -> World | None:
+def load(path: Path, gateway_url: str, base_url: str) -> World | None:
     """The saved world, None when there is no file yet."""
     if not path.exists():
         return None
-    return from_json(json.loads(path.read_text(encoding="utf-8")), None, **addresses)
+    return from_json(json.loads(path.read_text(encoding="utf-8")), None, gateway_url=gateway_url, base_url=base_url)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import secrets
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from gateway.sandbox.woocommerce import WooStore
 __all__ = ["ChangeRefused", "Store", "WebhookRequest", "World"]
 
 PLATFORMS: dict[str, type[Store]] = {"shopify": ShopifyStore, "woocommerce": WooStore, "etsy": EtsyStore}
+GATEWAY_URL = "http://127.0.0.1:8000"
+BASE_URL = "http://127.0.0.1:8001"
 HOLD_SECONDS = 30.0  # a webhook held for reordering leaves after that even when none came after it
 
 
@@ -40,11 +43,13 @@ class World:
         seed: int | None = None,
         now: Callable[[], datetime] = utc_now,
         *,
-        gateway_url: str = "http://127.0.0.1:8000",
-        base_url: str = "http://127.0.0.1:8001",
+        gateway_url: str = GATEWAY_URL,
+        base_url: str = BASE_URL,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.seed = secrets.randbits(64) if seed is None else seed
         self.now = now
+        self.sleep = sleep  # how a slow answer takes its time; tests move their clock instead
         self.gateway_url = gateway_url.rstrip("/")
         self.base_url = base_url.rstrip("/")
         self.lock = threading.RLock()

@@ -128,6 +128,36 @@ def test_a_retry_keeps_its_id_and_is_signed_anew(etsy: Etsy, world: World, clock
     assert world.collect() == []
 
 
+@pytest.mark.parametrize("style", ["upper", "bare", "two"])
+def test_notices_come_in_every_form_that_was_reported(etsy: Etsy, world: World, style: str) -> None:
+    etsy.store.notice_style = style
+    etsy.store.place()
+
+    (request,) = world.collect()
+
+    message, timestamp = request.header("webhook-id") or "", int(request.header("webhook-timestamp") or 0)
+    valid = sign(world.etsy_app.webhook_secret, message, timestamp, request.body)
+    signature = request.header("webhook-signature") or ""
+    body = json.loads(request.body)
+    if style == "upper":
+        assert (body["event_type"], body["shop_id"]) == ("ORDER_PAID", etsy.store.key)
+    assert signature.split(" ")[-1] == (valid.removeprefix("v1,") if style == "bare" else valid)
+    assert len(signature.split(" ")) == (2 if style == "two" else 1)
+
+
+@pytest.mark.parametrize(("inclusive", "found"), [(True, 3), (False, 1)])
+def test_bounds_include_their_second_or_not_as_switched(etsy: Etsy, clock: Clock, inclusive: bool, found: int) -> None:
+    etsy.store.bounds_inclusive = inclusive
+    first = etsy.store.place()
+    for _ in range(2):
+        clock.move(1)
+        etsy.store.place()
+
+    listed = etsy.receipts(min_last_modified=first.updated, max_last_modified=first.updated + 2)
+
+    assert listed["count"] == found
+
+
 def test_was_canceled_omitted_means_false(etsy: Etsy) -> None:
     kept, canceled = etsy.store.place(), etsy.store.place()
     etsy.store.change(canceled.id, "cancel")
