@@ -112,6 +112,21 @@ def test_350_orders_in_one_second_can_be_read_with_exclude(woo: Woo) -> None:
     assert woo.get("/orders", **{**query, "modified_before": "2026-11-24T09:30:00"}).json == []
 
 
+def test_created_and_modified_bounds_hold_together(woo: Woo, clock: Clock) -> None:
+    first, second = woo.store.place(), woo.store.place()
+    clock.move(60)
+    third = woo.store.place()
+    woo.store.change(first.id, "note")
+    query = {"modified_after": "2026-11-24T09:30:30", "after": "2026-11-24T09:29:59", "dates_are_gmt": "true"}
+
+    both = [each["id"] for each in woo.get("/orders", **query, order="asc").json]
+    later = [each["id"] for each in woo.get("/orders", **{**query, "after": "2026-11-24T09:30:00"}).json]
+
+    assert both == [first.id, third.id]
+    assert later == [third.id]
+    assert second.id not in both
+
+
 def test_orders_descend_by_time_and_then_by_id(woo: Woo, clock: Clock) -> None:
     first, second = woo.store.place(), woo.store.place()
     clock.move(1)
