@@ -20,7 +20,7 @@ class Faults:
     throttle: int = 0  # the next n API calls are refused as too many (429; Shopify: THROTTLED)
     server_error: int = 0  # the next n API calls answer 503
     cut: int = 0  # the next n API calls lose their connection in the middle of the answer
-    slow_seconds: float = 0.0  # every API call takes that much longer
+    slow_seconds: float = 0.0  # every API answer is read at once and sent that much later, with a late Date
 
     def set(self, wanted: dict[str, Any]) -> None:
         """Set the named faults; {"clear": true} ends all others first. Raises ValueError for unknown names."""

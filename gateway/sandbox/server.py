@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
+from wsgiref.handlers import format_date_time
 
 from werkzeug.wrappers import Request, Response
 
@@ -74,6 +75,8 @@ class SandboxApp:
                 response = woocommerce_api.answer(store, request, path)
             else:
                 response = etsy_api.answer(self.world, request, path)
+        if store is not None and store.faults.slow_seconds:
+            _linger(store, response)
         if store is not None and store.faults.take("cut"):
             return _cut(request, response)
         return response
@@ -92,8 +95,6 @@ class SandboxApp:
 
 def _misbehave(store: Store, request: Request) -> Response | None:
     """The API's faults, except a cut connection, which needs the answer first."""
-    if store.faults.slow_seconds:
-        store.world.sleep(store.faults.slow_seconds)
     if store.faults.take("server_error"):
         text = "<html><body><h1>503 Service Unavailable</h1></body></html>"
         return Response(text, status=503, mimetype="text/html")
@@ -103,6 +104,12 @@ def _misbehave(store: Store, request: Request) -> Response | None:
         headers = {"Retry-After": "2"}
         return Response("Too Many Requests", status=429, mimetype="text/html", headers=headers)
     return None
+
+
+def _linger(store: Store, response: Response) -> None:
+    """The worst kind of slow: read early, sent late, and Date written at the end, later than the content is true."""
+    store.world.sleep(store.faults.slow_seconds)
+    response.headers["Date"] = format_date_time(store.now().timestamp())
 
 
 def _cut(request: Request, response: Response) -> Response:

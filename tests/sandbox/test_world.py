@@ -205,6 +205,21 @@ def test_a_cut_connection_is_an_error_for_the_caller(woo: Woo) -> None:
     assert woo.get("/orders").status_code == 200
 
 
+def test_a_slow_answer_was_read_before_its_date(woo: Woo, world: World, clock: Clock) -> None:
+    order = woo.store.place(note="before")
+    woo.store.faults.set({"slow": 2})
+
+    def meanwhile(seconds: float) -> None:
+        clock.move(seconds)
+        woo.store.change(order.id, "note", note="meanwhile")
+
+    world.sleep = meanwhile
+    answer = woo.get(f"/orders/{order.id}")
+
+    assert answer.json["customer_note"] == "before"
+    assert answer.headers["Date"] == "Tue, 24 Nov 2026 09:30:02 GMT"
+
+
 def test_unknown_faults_are_refused(woo: Woo) -> None:
     with pytest.raises(ValueError, match="no fault called 'burn'"):
         woo.store.faults.set({"burn": 1})
