@@ -48,7 +48,7 @@ THIN_DELAY = timedelta(seconds=2)
 
 SHORTEST_NAP = 0.05
 LONGEST_NAP = 0.25
-CHECK_ORPHANS_SECONDS = 1.0
+HOUSEKEEPING_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class Drainer:
         self._notes.execute(
             text("SELECT pg_advisory_lock(:lock, :number)"), {"lock": inbox.DRAINER_LOCK, "number": self._number}
         )
-        self._orphans_checked_at = 0.0
+        self._kept_house_at = 0.0
 
     def close(self) -> None:
         self._notes.invalidate()
@@ -94,10 +94,11 @@ class Drainer:
     def drain_once(self, size: int = BATCH) -> int:
         """Claim one batch and apply it; how many deliveries it took."""
         moment = time.monotonic()
-        if moment - self._orphans_checked_at > CHECK_ORPHANS_SECONDS:
-            self._orphans_checked_at = moment
+        if moment - self._kept_house_at > HOUSEKEEPING_SECONDS:
+            self._kept_house_at = moment
             with self._database.transaction() as tx:
                 inbox.suspect_orphans(tx)
+                inbox.unpark(tx)
         batch_id = None
         try:
             with self._database.transaction() as tx:
@@ -193,7 +194,10 @@ class Drainer:
             return
         connection = self._connection(tx, row, getattr(notice, "shop", ""), connections)
         if connection is None:
-            batch.verdicts.append(Verdict(row.id, "parked", row.attempts, problem=CONNECTION_UNKNOWN.code))
+            shop = getattr(notice, "shop", "") or None
+            batch.verdicts.append(
+                Verdict(row.id, "parked", row.attempts, problem=CONNECTION_UNKNOWN.code, shop=shop)
+            )
             return
         done = Verdict(row.id, "done", row.attempts, connection_id=connection.id, account_id=connection.account_id)
         match notice:

@@ -53,6 +53,7 @@ class Verdict:
     problem: str | None = None
     problem_detail: str | None = None
     next_attempt_at: datetime | None = None
+    shop: str | None = None
 
 
 _CLAIM = """
@@ -102,9 +103,9 @@ _FINISH = """
 UPDATE deliveries d SET state = s, attempts = a, connection_id = coalesce(c, d.connection_id),
   account_id = coalesce(k, d.account_id), outcome = o, order_external_id = coalesce(e, d.order_external_id),
   parts = string_to_array(p, ','), problem = q, problem_detail = r,
-  next_attempt_at = coalesce(n, d.next_attempt_at), done_at = CASE WHEN s = 'waiting' THEN NULL ELSE now() END
+  next_attempt_at = coalesce(n, d.next_attempt_at), shop = coalesce(h, d.shop), done_at = CASE WHEN s = 'waiting' THEN NULL ELSE now() END
 FROM unnest(%b::int8[], %b::text[], %b::int2[], %b::int8[], %b::int8[], %b::text[], %b::text[], %b::text[],
-            %b::text[], %b::text[], %b::timestamptz[]) AS i (i, s, a, c, k, o, e, p, q, r, n)
+            %b::text[], %b::text[], %b::timestamptz[], %b::text[]) AS i (i, s, a, c, k, o, e, p, q, r, n, h)
 WHERE d.id = i
 """
 
@@ -116,6 +117,7 @@ def finish(tx: Connection, verdicts: Sequence[Verdict]) -> None:
         [v.connection_id for v in verdicts], [v.account_id for v in verdicts], [v.outcome for v in verdicts],
         [v.order_external_id for v in verdicts], [",".join(v.parts) for v in verdicts],
         [v.problem for v in verdicts], [v.problem_detail for v in verdicts], [v.next_attempt_at for v in verdicts],
+        [v.shop for v in verdicts],
     ]  # fmt: skip
     with tx.connection.cursor() as cursor:
         cursor.execute(_FINISH, columns)
@@ -205,13 +207,14 @@ def replay_range(
     ).rowcount
 
 
-def unpark(tx: Connection, platform: str, names: Sequence[str], account_id: int, connection_id: int) -> int:
-    """Hand parked deliveries to their shop, now that it is known; how many."""
+def unpark(tx: Connection) -> int:
+    """Hand parked deliveries to their shop where it is known by now; how many."""
     return tx.execute(
         text(
-            "UPDATE deliveries SET state = 'waiting', account_id = :account, connection_id = :connection,"
+            "UPDATE deliveries d SET state = 'waiting', account_id = c.account_id, connection_id = c.id,"
             " next_attempt_at = clock_timestamp(), problem = NULL, problem_detail = NULL"
-            " WHERE state = 'parked' AND platform = :platform AND shop = ANY(:names)"
-        ),
-        {"account": account_id, "connection": connection_id, "platform": platform, "names": list(names)},
+            " FROM connections c WHERE d.state = 'parked' AND d.connection_id IS NULL AND d.shop <> ''"
+            " AND c.platform = d.platform AND c.state <> 'disconnected'"
+            " AND (c.domain = d.shop OR c.shop_id = d.shop OR d.shop = ANY(c.aliases))"
+        )
     ).rowcount

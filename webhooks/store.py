@@ -143,6 +143,8 @@ class Writer:
             if (self._refused or self._unanswered) and time.monotonic() - noted_at > 1.0:
                 noted_at = time.monotonic()
                 self._write_notes()
+        if self._refused or self._unanswered:
+            self._write_notes()
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

@@ -184,7 +184,7 @@ def as_object(body: bytes) -> dict[str, Any]:
     """A JSON object from bytes, or Refused. Python's own parser has the last word: it takes lone surrogates."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = _decode_strangely(body)
     if not isinstance(value, dict):
         raise Refused(PAYLOAD_NOT_AN_ORDER, "it is not a JSON object", why="it is not a JSON object")

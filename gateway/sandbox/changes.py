@@ -30,6 +30,9 @@ FEATURES = frozenset(
 )
 
 
+_GIVES_A_STATUS = frozenset({"pay", "ship", "ship_part", "cancel", "refund", "refund_delete"})
+
+
 class ChangeRefused(ValueError):
     """That can't happen to this order now, or not on this platform."""
 
@@ -142,6 +145,8 @@ def apply(store: Store, order: Order, kind: str, rng: random.Random, details: di
         raise ChangeRefused("the order was deleted")
     if kind not in store.kinds:
         raise ChangeRefused(f"{store.platform} knows no change called {kind!r}")
+    if order.trashed and kind in _GIVES_A_STATUS:
+        raise ChangeRefused("it lies in the trash")  # whether a status takes it out of there was not captured
     return _CHANGES[kind](store, order, rng, details)
 
 
