@@ -9,7 +9,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from gateway.accounts import api_tokens, passwords, users
+from gateway.accounts import api_tokens, passwords, sessions, users
 from gateway.db.engine import Database
 from gateway.domain.scope import AccountScope
 
@@ -22,10 +22,16 @@ _TOKEN_NAME = "command line"  # noqa: S105 - the name of a token, not one
 @click.argument("email")
 @click.option("--account", required=True, help="its name; made if there is none")
 @click.option("--role", type=click.Choice(users.ROLES), default="owner", show_default=True)
-@click.option("--password-file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-              help="a file with the password; asked for if not given")
-@click.option("--api-token-file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-              help="a file with an API token that shall speak for this user")
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="a file with the password; asked for if not given",
+)
+@click.option(
+    "--api-token-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="a file with an API token that shall speak for this user",
+)
 @click.option("--exist-ok", is_flag=True, help="an existing user gets this role, password and token")
 def create(
     email: str, account: str, role: str, password_file: Path | None, api_token_file: Path | None, exist_ok: bool
@@ -52,6 +58,8 @@ def create(
             users.set_role(tx, scope, user_id, chosen)
             if not passwords.is_right(password, found["password_hash"]):
                 users.set_password(tx, scope, user_id, password)
+                # Whoever knew the old password is logged out.
+                sessions.revoke_all(tx, AccountScope(scope.account_id, user_id), now=datetime.now(UTC))
         if api_token_file:
             own = AccountScope(scope.account_id, user_id, chosen)
             api_tokens.replace(tx, own, _TOKEN_NAME, _from_file(api_token_file), now=datetime.now(UTC))

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping, text
 from gateway.domain.scope import AccountScope, Role
 
 LIFETIME = timedelta(days=14)
-"""Counted from the last use."""
+"""Counted from the log-in; the cookie ends with it."""
 
 _TOUCH_AFTER = timedelta(minutes=1)
 """A session's last use is written at most so often: a page that polls does not write each second."""
@@ -72,10 +72,7 @@ def find(tx: Connection, token: str, *, now: datetime) -> Session | None:
     if row is None:
         return None
     if row["seen_at"] < now - _TOUCH_AFTER:
-        tx.execute(
-            text("UPDATE sessions SET seen_at = :now, expires_at = :until WHERE id = :id"),
-            {"now": now, "until": now + LIFETIME, "id": row["id"]},
-        )
+        tx.execute(text("UPDATE sessions SET seen_at = :now WHERE id = :id"), {"now": now, "id": row["id"]})
     scope = AccountScope(row["account_id"], row["user_id"], cast("Role", row["role"]))
     return Session(row["id"], scope, row["email"], row["name"], row["account_name"])
 

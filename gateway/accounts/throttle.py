@@ -22,13 +22,14 @@ LOGIN_BY_EMAIL = Limit(burst=5, seconds_each=60)
 LOGIN_BY_ADDRESS = Limit(burst=30, seconds_each=10)
 """Wider: a whole office, or everybody behind one proxy, comes from one address."""
 
-_TAKE = text("""
+_NOW = "least(:burst, {row}.tokens + greatest(0, extract(epoch FROM :now - {row}.refilled_at)) / :each)"
+_HAD = _NOW.format(row="t")
+_TAKE = text(f"""
 INSERT INTO throttles AS t (bucket, tokens, refilled_at) VALUES (:bucket, :burst - 1, :now)
 ON CONFLICT (bucket) DO UPDATE SET
-  tokens = greatest(0, least(:burst, t.tokens + greatest(0, extract(epoch FROM :now - t.refilled_at)) / :each) - 1),
-  refilled_at = :now
-RETURNING least(:burst, old.tokens + greatest(0, extract(epoch FROM :now - old.refilled_at)) / :each) AS had
-""")
+  tokens = CASE WHEN {_HAD} >= 1 THEN {_HAD} - 1 ELSE {_HAD} END, refilled_at = :now
+RETURNING {_NOW.format(row="old")} AS had
+""")  # noqa: S608 - one expression of ours, used for two rows
 
 
 def bucket(kind: str, name: str, *, key: str) -> str:

@@ -1,0 +1,117 @@
+"""How times, amounts and sizes are written, by the reader's language and the store's zone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, tzinfo
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from babel import dates, numbers
+from flask import Flask
+from flask_babel import get_locale, gettext
+from markupsafe import Markup
+
+from gateway.web.request import now
+
+
+def zone_of(name: str | None) -> tzinfo:
+    """The zone of this IANA name; UTC when there is none."""
+    try:
+        return ZoneInfo(name) if name else UTC
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC
+
+
+def as_instant(value: datetime | str | None) -> datetime | None:
+    """A time from a column, or from stored JSON ("…Z")."""
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    return value
+
+
+def when(value: datetime | str | None, zone: str | None = None) -> Markup:
+    """Date and time by the zone's clock; UTC to the second for whoever points at it."""
+    moment = as_instant(value)
+    if moment is None:
+        return Markup("—")
+    shown = date_and_time(moment, zone)
+    return _time(moment, shown if zone else f"{shown} UTC")
+
+
+def ago(value: datetime | None) -> Markup:
+    """How long ago, in the largest unit."""
+    if value is None:
+        return Markup("—")
+    return _time(value, dates.format_timedelta(value - now(), add_direction=True, locale=get_locale(), threshold=1.2))
+
+
+def date_and_time(moment: datetime, zone: str | None = None, *, with_year: bool = False) -> str:
+    """The same as plain text; the year stands there when it is not this one, or when asked for."""
+    local, today = moment.astimezone(zone_of(zone)), now().astimezone(zone_of(zone))
+    skeleton = "MMMdHm" if local.year == today.year and not with_year else "yMMMdHm"
+    return dates.format_skeleton(skeleton, local, tzinfo=zone_of(zone), locale=get_locale())
+
+
+def zone_name(zone: str | None) -> str:
+    """The zone as people call it: "London time"."""
+    return dates.get_timezone_location(zone_of(zone), locale=get_locale()) if zone and zone != "UTC" else "UTC"
+
+
+def money(amount: Decimal | str | None, currency: str | None) -> str:
+    """The amount in its currency, with every digit that it has."""
+    value = _decimal(amount)
+    if value is None:
+        return "—"
+    if not currency:
+        return numbers.format_decimal(value, locale=get_locale(), decimal_quantization=False)
+    return numbers.format_currency(value, currency, locale=get_locale(), decimal_quantization=False)
+
+
+def whole(value: int | Decimal | str | None) -> str:
+    """A number with its groups."""
+    number = _decimal(value)
+    return "—" if number is None else numbers.format_decimal(number, locale=get_locale())
+
+
+def size(count: int) -> str:
+    """Bytes as people say them."""
+    for unit in ("B", "KB", "MB"):
+        if count < 1024 or unit == "MB":
+            break
+        count = round(count / 1024, 1)  # type: ignore[assignment] # a size, no longer a count
+    return f"{numbers.format_decimal(count, locale=get_locale())} {unit}"
+
+
+def seconds(value: datetime | None) -> str:
+    """A waiting time that is still to come."""
+    if value is None:
+        return ""
+    left = max(1, round((value - now()).total_seconds()))
+    return gettext("%(count)s s", count=left)
+
+
+def register(app: Flask) -> None:
+    """Make them filters of the templates."""
+    app.jinja_env.filters.update(
+        when=when, ago=ago, money=money, whole=whole, size=size, seconds=seconds, zone_name=zone_name,
+        instant=as_instant, date_and_time=date_and_time,
+    )  # fmt: skip
+
+
+def _time(moment: datetime, shown: str) -> Markup:
+    utc = moment.astimezone(UTC)
+    title = utc.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(utc.isoformat(), title, shown)
+
+
+def _decimal(value: Any) -> Decimal | None:
+    if value is None or value == "":
+        return None
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:
+        return None
