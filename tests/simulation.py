@@ -234,13 +234,19 @@ class Simulation:
         """A merchant's Sync Order, to its end."""
         with self.database.transaction() as tx:
             opened = runs.open_run(tx, self.scope, connection_id, days)
+        self.work(connection_id)
+        return self.run(opened.run_id)
+
+    def work(self, connection_id: int) -> None:
+        """What a worker does about a connection's runs, until none is open; waits pass at once."""
         for _ in range(20):
             runner.work_all(self.access, connection_id)
-            run = self.run(opened.run_id)
-            if run["state"] in ("finished", "stopped"):
-                return run
+            if not self.scalar(
+                "SELECT count(*) FROM sync_runs WHERE connection_id = :id AND state IN ('queued', 'running')",
+                id=connection_id,
+            ):
+                return
             self.pass_time(700)
-        return run
 
     def run(self, run_id: int) -> dict[str, Any]:
         with self.database.transaction() as tx:

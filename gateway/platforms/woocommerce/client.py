@@ -54,9 +54,11 @@ def classify(answer: Answer) -> Problem | None:
     """The closed table of known answers first, then by class of status."""
     if answer.status < 300 or (answer.status == 404 and _code(answer) == "woocommerce_rest_shop_order_invalid_id"):
         return None
-    if answer.status in (401, 403):
-        # Sheet fact 11: a wrong key and a wrong secret are both 401; a key that may not read is 401 or 403.
-        return PERMISSION_MISSING if _code(answer) == "woocommerce_rest_cannot_view" else TOKEN_REVOKED
+    if answer.status == 401:
+        # Sheet fact 11: a wrong secret is 401 authentication_error, an unknown key 401 cannot_view.
+        return TOKEN_REVOKED
+    if answer.status == 403:
+        return PERMISSION_MISSING
     if answer.status in (404, 410):
         return SHOP_GONE
     if answer.status == 429:
@@ -190,10 +192,12 @@ def count(access: StoreAccess, window: Window) -> Count | None:
 
 
 def shop(access: StoreAccess) -> Shop:
-    """What the store says of itself; its home URL is its identity."""
+    """What the store says of itself, once a keyed call has shown that our keys may read its orders."""
+    call(access, "GET", "orders", params={"per_page": "1", "_fields": "id"})
     answer = access.http.call("GET", f"{access.base_url}/wp-json/")
-    if answer.status != 200:
-        raise answer.not_json(f"status {answer.status}")
+    problem = classify(answer)
+    if problem is not None:
+        raise refusal(problem, answer)
     index = answer.json()
     if not isinstance(index, dict) or "wc/v3" not in index.get("namespaces", ["wc/v3"]):
         raise answer.not_json("WooCommerce's API is not there")
