@@ -5,14 +5,38 @@ Importing this module opens nothing and reads no setting; asking for `app` does.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
+import click
 from flask import Flask
 
+from backfill import catch_up, runner
+from backfill.commands import sync
+from config.logging import configure_logging
 from config.settings import Settings, load_settings
+from gateway import worker
 from gateway.accounts.commands import user
+from gateway.connections import health  # noqa: F401 - its job registers itself
+from gateway.connections.access import Access
+from gateway.connections.commands import stores
+from gateway.db import migrate
 from gateway.db.engine import Database
+from gateway.orders import feed
+from gateway.platforms.base import App as PlatformApp
+from gateway.vault import Vault
 from gateway.web import frame
+from webhooks import rereads
+from webhooks.apply import Drainer
+from webhooks.commands import deliveries
+from webhooks.directory import Directory
+from webhooks.receiver import Receiver
+from webhooks.store import Writer
+
+STORE_CONNECTIONS = 32
+"""A run holds three at a time, a drain loop two; web processes open them only for what their pages ask of stores."""
+
+SEQUENCE_SECONDS = 0.2
 
 STATEMENT_TIMEOUT_SECONDS = 5
 """Of pages and the API; a page that asks for more is our fault, and must not hold a connection."""
@@ -26,9 +50,71 @@ def create_app(settings: Settings | None = None) -> Flask:
         settings.database_url, statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS, name="gateway pages"
     )
     app = frame.build(settings, database)
+    access = _access(settings)
+    app.extensions.update(access=access, settings=settings)
     _register_pages(app)
     _register_commands(app)
+    _receive_webhooks(app, settings, access)
     return app
+
+
+def _access(settings: Settings) -> Access:
+    """How this process reaches stores: with connections of its own, none of them the pages'."""
+    database = Database(settings.database_url, pool_size=STORE_CONNECTIONS, name="gateway stores")
+    platforms = PlatformApp(
+        shopify_client_id=settings.shopify_client_id,
+        shopify_client_secret=settings.shopify_client_secret,
+        shopify_client_secret_previous=settings.shopify_client_secret_previous,
+        shopify_admin_url=settings.shopify_admin_url,
+        etsy_keystring=settings.etsy_keystring,
+        etsy_shared_secret=settings.etsy_shared_secret,
+        etsy_webhook_secrets=settings.etsy_webhook_secrets,
+        etsy_api_url=settings.etsy_api_url,
+    )
+    return Access(database, Vault(settings.encryption_keys), platforms, settings.public_url)
+
+
+def _receive_webhooks(app: Flask, settings: Settings, access: Access) -> None:
+    """Put the receiver in front of Flask: nothing of Flask's touches a webhook."""
+    look_ups = Database(settings.database_url, pool_size=2, statement_timeout_seconds=3, name="gateway look-ups")
+    writer = Writer(settings.libpq_url)
+    directory = Directory(look_ups, access.vault, access.app)
+    app.extensions["can_receive"] = lambda: [] if writer.is_ready() else ["the database does not answer"]
+    app.wsgi_app = Receiver(  # type: ignore[method-assign]
+        app.wsgi_app, writer=writer, directory=directory, max_body_bytes=settings.max_body_bytes
+    )
+
+
+def _work(settings: Settings, access: Access) -> None:
+    """What a worker process does: two drain loops, the feed's sequencer, and the jobs with who dispatches them."""
+    database = access.database
+
+    def drain(stop: threading.Event) -> None:
+        drainer = Drainer(database)
+        try:
+            drainer.run(stop)
+        finally:
+            drainer.close()
+
+    def sequence(stop: threading.Event) -> None:
+        while not stop.is_set():
+            with database.transaction() as tx:
+                appended = feed.sequence(tx)
+            if not appended:
+                stop.wait(SEQUENCE_SECONDS)
+
+    worker.run(
+        settings.libpq_url,
+        {
+            "drain-1": drain,
+            "drain-2": drain,
+            "feed": sequence,
+            "rereads": lambda stop: rereads.dispatch(database, stop),
+            "runs": lambda stop: runner.dispatch(database, stop),
+            "catch-up": lambda stop: catch_up.watch(database, stop),
+        },
+        context={"access": access},
+    )
 
 
 def _register_pages(app: Flask) -> None:
@@ -41,7 +127,20 @@ def _register_pages(app: Flask) -> None:
 
 
 def _register_commands(app: Flask) -> None:
-    app.cli.add_command(user)
+    @click.command("migrate")
+    def migrate_command() -> None:
+        """Bring the database to this release's tables; safe to run again."""
+        migrate.upgrade(app.extensions["settings"].database_url)
+        click.echo("The database is up to date.")
+
+    @click.command("worker")
+    def worker_command() -> None:
+        """Apply deliveries and run jobs until stopped."""
+        configure_logging()
+        _work(app.extensions["settings"], app.extensions["access"])
+
+    for command in (user, stores, sync, deliveries, migrate_command, worker_command):
+        app.cli.add_command(command)
 
 
 def __getattr__(name: str) -> Any:
