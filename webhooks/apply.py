@@ -76,6 +76,7 @@ class Drainer:
             text("SELECT pg_advisory_lock(:lock, :number)"), {"lock": inbox.DRAINER_LOCK, "number": self._number}
         )
         self._kept_house_at = 0.0
+        self._arrived: dict[int, datetime] = {}
 
     def close(self) -> None:
         self._notes.invalidate()
@@ -116,15 +117,13 @@ class Drainer:
             if batch_id is not None:
                 inbox.forget_batch(self._notes, batch_id)
             raise
-        self._note_arrival(rows)
+        self._note_arrival()
         return len(rows)
 
-    def _note_arrival(self, rows: Sequence[Claimed]) -> None:
-        latest: dict[int, datetime] = {}
-        for row in rows:
-            if row.connection_id is not None:
-                latest[row.connection_id] = max(row.received_at, latest.get(row.connection_id, row.received_at))
-        for connection_id, moment in sorted(latest.items()):
+    def _note_arrival(self) -> None:
+        """When each store was last heard of; outside the batch's transaction, since batches share these rows."""
+        arrived, self._arrived = self._arrived, {}
+        for connection_id, moment in sorted(arrived.items()):
             self._notes.execute(
                 text(
                     "UPDATE connections SET last_delivery_at = :moment WHERE id = :id"
@@ -171,7 +170,7 @@ class Drainer:
                     parts=["core"] if reading.person is None else ["core", "person"],
                 )
             )  # fmt: skip
-        want(tx, batch.wishes)
+        want(tx, batch.wishes + _deleted_before(tx, batch))
         if batch.catch_ups:
             tx.execute(
                 text("UPDATE connections SET catch_up_wanted_at = now() WHERE id = ANY(:ids)"),
@@ -199,6 +198,7 @@ class Drainer:
                 Verdict(row.id, "parked", row.attempts, problem=CONNECTION_UNKNOWN.code, shop=shop)
             )
             return
+        self._arrived[connection.id] = max(row.received_at, self._arrived.get(connection.id, row.received_at))
         done = Verdict(row.id, "done", row.attempts, connection_id=connection.id, account_id=connection.account_id)
         match notice:
             case OrderNotice(order_id, payload) if payload is not None:
@@ -247,3 +247,28 @@ class Drainer:
         if connection is not None:
             connections[connection.id] = connection
         return connection
+
+
+def _deleted_before(tx: Transaction, batch: _Batch) -> list[Wish]:
+    """Orders whose deletion was told before their creation arrived: where a look-up can't tell gone from hidden, the
+    deletion left nothing behind, so the newborn is looked at once more."""
+    owners = {
+        (reading.connection_id, reading.external_id): reading
+        for row, reading in zip(batch.owners, batch.readings, strict=True)
+        if REGISTRY[row.platform].capabilities.look_back is not None
+    }
+    if not owners:
+        return []
+    told = tx.execute(
+        text(
+            "SELECT DISTINCT d.connection_id, d.order_external_id FROM deliveries d"
+            " JOIN unnest(CAST(:connections AS int8[]), CAST(:orders AS text[])) AS k (c, e)"
+            "   ON d.connection_id = k.c AND d.order_external_id = k.e"
+            " WHERE d.outcome = 'reread' AND d.topic LIKE '%delete%'"
+        ),
+        {"connections": [key[0] for key in owners], "orders": [key[1] for key in owners]},
+    ).all()
+    return [
+        Wish(reading.account_id, reading.connection_id, reading.external_id, "deleted_before", None, reading.source_id)
+        for reading in (owners[row.connection_id, row.order_external_id] for row in told)
+    ]
