@@ -131,5 +131,5 @@ def _ranges(store: Mapping[str, Any]) -> list[tuple[int, str]]:
     for days in CHOICES_DAYS:
         window = runs.window_of_days(days, now(), timedelta(milliseconds=store["skew_ms"]))
         begin = date_and_time(window.from_, store["time_zone"], with_year=True)
-        shown.append((days, f"{begin} – {date_and_time(until, store['time_zone'], with_year=True)}"))
+        shown.append((days, f"{begin} - {date_and_time(until, store['time_zone'], with_year=True)}"))
     return shown

@@ -20,7 +20,7 @@ from gateway.domain.scope import AccountScope
 
 COUNT_CAP = 1_000
 RARE = 5_000
-"""Words found in at most so many orders are looked up first; for others the newest orders are walked until enough fit."""
+"""Words found in at most so many orders are looked up first; else the newest orders are walked until enough fit."""
 
 _LISTED = "o.account_id = :account AND o.removed_at IS NULL AND o.core_digest IS NOT NULL"
 """The condition of the partial indexes orders_page_idx, _store_idx, _payment_idx and _fulfilment_idx."""
@@ -127,7 +127,7 @@ def list_orders(
 def count_orders(tx: Connection, scope: AccountScope) -> tuple[int, bool]:
     """How many orders the account has, and whether there are more than that: counting stops at COUNT_CAP."""
     found = tx.execute(
-        text(f"SELECT count(*) FROM (SELECT 1 FROM orders o WHERE {_LISTED} LIMIT :cap) AS some"),  # noqa: S608
+        text(f"SELECT count(*) FROM (SELECT 1 FROM orders o WHERE {_LISTED} LIMIT :cap) AS capped"),  # noqa: S608
         {"account": scope.account_id, "cap": COUNT_CAP + 1},
     ).scalar_one()
     return min(found, COUNT_CAP), found > COUNT_CAP
@@ -160,7 +160,7 @@ def _search(tx: Connection, typed: str) -> tuple[str, str]:
         return "(:query <> '' AND :rare > 0)", ""
     matching = "SELECT s.id FROM orders s WHERE s.search @@ to_tsquery('simple', :query)"
     found = tx.execute(
-        text(f"SELECT count(*) FROM ({matching} LIMIT :rare + 1) AS some"),  # noqa: S608 - a fragment of ours
+        text(f"SELECT count(*) FROM ({matching} LIMIT :rare + 1) AS capped"),  # noqa: S608 - a fragment of ours
         {"query": query, "rare": RARE},
     ).scalar_one()
     if found > RARE:

@@ -8,9 +8,9 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel import dates, numbers
-from flask import Flask
+from flask import Flask, url_for
 from flask_babel import get_locale, gettext
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from gateway.web.request import now
 
@@ -51,14 +51,19 @@ def ago(value: datetime | None) -> Markup:
 
 def date_and_time(moment: datetime, zone: str | None = None, *, with_year: bool = False) -> str:
     """The same as plain text; the year stands there when it is not this one, or when asked for."""
-    local, today = moment.astimezone(zone_of(zone)), now().astimezone(zone_of(zone))
-    skeleton = "MMMdHm" if local.year == today.year and not with_year else "yMMMdHm"
-    return dates.format_skeleton(skeleton, local, tzinfo=zone_of(zone), locale=get_locale())
+    locale, zone_info = get_locale(), zone_of(zone)
+    local, today = moment.astimezone(zone_info), now().astimezone(zone_info)
+    skeleton = "MMMd" if local.year == today.year and not with_year else "yMMMd"
+    day = dates.format_skeleton(skeleton, local, tzinfo=zone_info, locale=locale)
+    clock = dates.format_time(local, "short", tzinfo=zone_info, locale=locale)
+    return str(dates.get_datetime_format("medium", locale=locale)).format(clock, day)
 
 
 def zone_name(zone: str | None) -> str:
     """The zone as people call it: "London time"."""
-    return dates.get_timezone_location(zone_of(zone), locale=get_locale()) if zone and zone != "UTC" else "UTC"
+    if not zone or zone_of(zone) is UTC or "/" not in zone:
+        return zone or "UTC"
+    return gettext("%(city)s time", city=zone.rsplit("/", 1)[1].replace("_", " "))
 
 
 def money(amount: Decimal | str | None, currency: str | None) -> str:
@@ -94,11 +99,18 @@ def seconds(value: datetime | None) -> str:
     return gettext("%(count)s s", count=left)
 
 
+def with_links(sentence: str) -> Markup:
+    """The sentence, in which the place that it sends people to is a link."""
+    place = gettext("Store → Integrations")
+    link = Markup('<a href="{}">{}</a>').format(url_for("web.stores"), place)
+    return link.join(escape(part) for part in sentence.split(place))
+
+
 def register(app: Flask) -> None:
     """Make them filters of the templates."""
     app.jinja_env.filters.update(
         when=when, ago=ago, money=money, whole=whole, size=size, seconds=seconds, zone_name=zone_name,
-        instant=as_instant, date_and_time=date_and_time,
+        instant=as_instant, with_links=with_links, date_and_time=date_and_time,
     )  # fmt: skip
 
 

@@ -165,7 +165,7 @@ def _chips(stores: Mapping[int, RowMapping]) -> list[Chip]:
         if chosen:
             chips.append(Chip(field, str(words[chosen][1]), _address(**{field: ""})))
     if _date("from") or _date("until"):
-        shown = " – ".join(day.isoformat() if day else "…" for day in (_date("from"), _date("until")))
+        shown = " to ".join(day.isoformat() if day else "…" for day in (_date("from"), _date("until")))
         chips.append(Chip("date", shown, _address(**{"from": "", "until": ""})))
     return chips
 

@@ -12,7 +12,8 @@ from typing import Any
 from flask import Flask
 from flask_babel import gettext, lazy_gettext
 
-from gateway.domain.problems import CATALOGUE, UNEXPECTED, Problem, describe
+from gateway.domain.problems import CATALOGUE, PAYLOAD_FIELD, UNEXPECTED, Problem, describe
+from gateway.web.formats import as_instant, date_and_time
 
 Word = tuple[str, Any]
 """Tone and label."""
@@ -143,19 +144,21 @@ def phrase(words: Mapping[str, Any], key: str | None) -> str:
 
 
 def field_name(path: str) -> str:
-    """A changed field as people call it: lines[7].quantity is "Item 7 › Quantity"."""
+    """A changed field as people call it: lines[7].quantity is "Item 7 > Quantity"."""
     steps = []
     for name, key in _STEP.findall(path):
         label = str(FIELD.get(name, name.replace("_", " ").capitalize()))
         steps.append(f"{label} {key}" if key else label)
-    return " › ".join(steps) or path
+    return " > ".join(steps) or path
 
 
-def field_value(value: Any, path: str = "") -> str:
+def field_value(value: Any, path: str = "", zone: str | None = None) -> str:
     """One side of a change, short enough for a line."""
     last = path.rsplit(".", 1)[-1]
     if last in {"payment_status", "fulfilment_status"} and isinstance(value, str):
         return str(word(PAYMENT if last == "payment_status" else FULFILMENT, value)[1])
+    if last.endswith("_at") and (moment := as_instant(value)) is not None:
+        return f"{date_and_time(moment, zone)}{'' if zone else ' UTC'}"
     match value:
         case None | "" | []:
             return "—"
@@ -175,7 +178,10 @@ def problem_of(code: str | None, detail: str | None = None) -> Problem | None:
     """The catalogue's entry behind a stored code, in the reader's language; None when there is no code."""
     if not code:
         return None
-    told = describe(CATALOGUE.get(code, UNEXPECTED), {"why": detail or "—"})
+    facts: dict[str, object] = {"why": detail or "—"}
+    if code == PAYLOAD_FIELD.code and detail and ": " in detail:
+        facts["field"], facts["why"] = detail.split(": ", 1)
+    told = describe(CATALOGUE.get(code, UNEXPECTED), facts)
     return Problem(told.code, gettext(told.title), gettext(told.cause), gettext(told.fix), told.who, told.retry)
 
 
