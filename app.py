@@ -14,6 +14,8 @@ from flask import Flask
 from backfill import catch_up, runner
 from backfill.commands import sync
 from config.logging import configure_logging
+from backfill import api as runs_api
+from backfill import pages as runs_pages
 from config.settings import Settings, load_settings
 from gateway import worker
 from gateway.accounts.commands import user
@@ -25,7 +27,9 @@ from gateway.db.engine import Database
 from gateway.orders import feed
 from gateway.platforms.base import App as PlatformApp
 from gateway.vault import Vault
-from gateway.web import frame
+from gateway.web import api, api_frame, frame, pages, settings_pages
+from webhooks import api as deliveries_api
+from webhooks import pages as deliveries_pages
 from webhooks import rereads
 from webhooks.apply import Drainer
 from webhooks.commands import deliveries
@@ -118,12 +122,9 @@ def _work(settings: Settings, access: Access) -> None:
 
 
 def _register_pages(app: Flask) -> None:
-    from backfill import pages as runs_pages
-    from gateway.web import pages, settings_pages
-    from webhooks import pages as deliveries_pages
-
     for blueprint in (pages.web, settings_pages.settings, runs_pages.sync, deliveries_pages.deliveries):
         app.register_blueprint(blueprint)
+    api_frame.register(app, api.orders_api, runs_api.sync_runs_api, deliveries_api.deliveries_api)
 
 
 def _register_commands(app: Flask) -> None:

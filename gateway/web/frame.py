@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, g, redirect, request, url_for
+from flask import Flask, Response, current_app, g, redirect, request, url_for
 from flask_babel import Babel, get_locale
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.routing import IntegerConverter
@@ -105,8 +105,6 @@ def _load_session() -> Response | None:
 
 
 def _view(endpoint: str) -> Any:
-    from flask import current_app
-
     return current_app.view_functions[endpoint]
 
 
