@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -35,6 +37,8 @@ PREFIX = "/webhooks/"
 BODY_SECONDS = 10
 BODIES_IN_HAND = 64 * 1024 * 1024
 _CHUNK = 65_536
+
+_encode = msgspec.json.Encoder().encode
 
 StartResponse = Callable[..., Any]
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed",
@@ -191,9 +195,14 @@ def _within(seconds: float) -> Iterator[None]:
         yield
 
 
+@lru_cache(maxsize=1024)
+def _header_name(name: str) -> str:
+    return name[5:].replace("_", "-").lower()
+
+
 def _headers(environ: dict[str, Any]) -> dict[str, str]:
     headers = {
-        name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")
+        _header_name(name): value for name, value in environ.items() if name.startswith("HTTP_")
     }
     for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         if environ.get(name):
@@ -216,7 +225,7 @@ def _delivery(platform: Platform, request: HookRequest, address: Address, entry:
         topic=address.topic.replace("\x00", ""),
         received_at=request.received_at,
         observed_at=observed_at,
-        headers=json.dumps(list(request.headers.items())).encode(),
+        headers=_encode(list(request.headers.items())),
         body=request.body,
         state="parked" if unknown else "waiting",
     )

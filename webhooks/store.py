@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 import structlog
@@ -45,19 +46,32 @@ class Delivery:
 class _Waiting:
     __slots__ = ("delivery", "done", "failure")
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Delivery, done: _Signal) -> None:
         self.delivery = delivery
-        self.done = threading.Event()
+        self.done = done
         self.failure: Exception | None = None
+
+
+class _Signal(Protocol):
+    def set(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+def _signal_class() -> Callable[[], _Signal]:
+    """Under gevent its own event, which costs a third of the patched threading one."""
+    from gevent import event, monkey
+
+    chosen: Callable[[], _Signal] = event.Event if monkey.is_module_patched("threading") else threading.Event
+    return chosen
 
 
 _INSERT = """
 WITH made AS (
   INSERT INTO deliveries (platform, shop, account_id, connection_id, delivery_key, topic, received_at, observed_at,
                           body_bytes, state, next_attempt_at)
-  SELECT p, s, a, c, k, t, r, o, octet_length(b), f, r
+  SELECT p, s, a, c, k, t, r, o, n, f, r
   FROM unnest(%b::text[], %b::text[], %b::int8[], %b::int8[], %b::text[], %b::text[], %b::timestamptz[],
-              %b::timestamptz[], %b::text[], %b::bytea[]) AS i (p, s, a, c, k, t, r, o, f, b)
+              %b::timestamptz[], %b::int4[], %b::text[]) AS i (p, s, a, c, k, t, r, o, n, f)
   ON CONFLICT (delivery_key) DO NOTHING
   RETURNING id, delivery_key, received_at)
 INSERT INTO delivery_bodies (delivery_id, received_at, headers, body)
@@ -82,13 +96,14 @@ class Writer:
     _refused: Counter[refusals.Refusal] = field(default_factory=Counter)
     _unanswered: set[int] = field(default_factory=set)
     _closed: bool = False
+    _signal: Callable[[], _Signal] = field(default_factory=_signal_class)
 
     def store(self, delivery: Delivery) -> None:
         """Store one verified delivery; its commit is durable when this returns. A duplicate changes nothing.
 
         Raises Retry(internal.database_away) when it is not known to be stored within GIVE_UP_SECONDS.
         """
-        waiting = _Waiting(delivery)
+        waiting = _Waiting(delivery, self._signal())
         self._queue.append(waiting)
         self._wake.set()
         if self._thread is None:
@@ -180,14 +195,13 @@ class Writer:
 
     def _insert(self, rows: list[Delivery]) -> None:
         keys = [row.delivery_key for row in rows]
-        bodies = [row.body for row in rows]
         self._open().execute(
             _INSERT,
             (
                 [row.platform for row in rows], [row.shop for row in rows], [row.account_id for row in rows],
                 [row.connection_id for row in rows], keys, [row.topic for row in rows],
-                [row.received_at for row in rows], [row.observed_at for row in rows], [row.state for row in rows],
-                bodies, keys, [row.headers for row in rows], bodies,
+                [row.received_at for row in rows], [row.observed_at for row in rows], [len(row.body) for row in rows],
+                [row.state for row in rows], keys, [row.headers for row in rows], [row.body for row in rows],
             ),
         )  # fmt: skip
 
