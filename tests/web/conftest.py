@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 import app as composition
 from config.settings import Settings
@@ -28,6 +30,7 @@ def application(database_url: str) -> Iterator[Flask]:
     made = composition.create_app(settings(database_url))
     yield made
     made.extensions["database"].close()
+    made.extensions["access"].database.close()
 
 
 @pytest.fixture
@@ -52,13 +55,26 @@ def anonymous(application: Flask, database: Database) -> FlaskClient:
     return application.test_client()
 
 
+@pytest.fixture
+def api(application: Flask, world: World, maya: AccountScope) -> Callable[..., TestResponse]:
+    """Ask the API with Maya's token."""
+    token = world.token(maya)
+    client = application.test_client()
+
+    def ask(path: str, method: str = "GET", **options: Any) -> TestResponse:
+        headers = {"Authorization": f"Bearer {token}"}
+        return client.open(f"/api/v1{path}", method=method, headers=headers, **options)
+
+    return ask
+
+
 def csrf_of(page: str) -> str:
     found = re.search(r'name="csrf_token" value="([^"]+)"', page)
     assert found, "the page has no form"
     return found[1]
 
 
-def log_in(client: FlaskClient, email: str = "maya@example.com", password: str = PASSWORD, **fields: str):
+def log_in(client: FlaskClient, email: str = "maya@example.com", password: str = PASSWORD, **fields: str) -> TestResponse:
     token = csrf_of(client.get("/login").text)
     return client.post("/login", data={"email": email, "password": password, "csrf_token": token, **fields})
 
@@ -72,10 +88,10 @@ def browser(application: Flask, maya: AccountScope) -> FlaskClient:
 
 
 @pytest.fixture
-def send(browser: FlaskClient) -> Callable[..., object]:
+def send(browser: FlaskClient) -> Callable[..., TestResponse]:
     """Post a form of a page as Maya, with that page's own token."""
 
-    def post(path: str, **fields: object):
+    def post(path: str, **fields: object) -> TestResponse:
         token = csrf_of(browser.get("/settings").text)
         return browser.post(path, data={**fields, "csrf_token": token})
 
