@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import app as composition
 from config.settings import Settings
+from gateway.accounts import passwords
 from gateway.db.engine import Database
 from gateway.domain.scope import AccountScope
 from tests.web.world import PASSWORD, World
@@ -23,6 +25,14 @@ KEY = "0123456789abcdef" * 2
 def settings(url: str, public_url: str = "http://127.0.0.1:8000") -> Settings:
     key = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
     return Settings(database_url=url, secret_key=KEY, encryption_keys=key, public_url=public_url)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    """Each test logs in; none is about how long argon2 takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +84,9 @@ def csrf_of(page: str) -> str:
     return found[1]
 
 
-def log_in(client: FlaskClient, email: str = "maya@example.com", password: str = PASSWORD, **fields: str) -> TestResponse:
+def log_in(
+    client: FlaskClient, email: str = "maya@example.com", password: str = PASSWORD, **fields: str
+) -> TestResponse:
     token = csrf_of(client.get("/login").text)
     return client.post("/login", data={"email": email, "password": password, "csrf_token": token, **fields})
 

@@ -128,9 +128,10 @@ def _reading(account_id: int, store_id: int, number: str, **values: Any) -> Read
     at: datetime = values.get("at", NOON)
     updated_at: datetime = values.get("updated_at", at)
     core = _core(number, at, values)
-    address = Address("Ines Moreau", "", "1 Rue des Lilas", "", "Lyon", "", "69001", "FR", "+33 1 23 45 67 89")
+    name = values.get("name", "Ines Moreau")
+    address = Address(name, "", "1 Rue des Lilas", "", "Lyon", "", "69001", "FR", "+33 1 23 45 67 89")
     person = Person(
-        customer_id="77", name=values.get("name", "Ines Moreau"), email=values.get("email", "ines@example.com"),
+        customer_id="77", name=name, email=values.get("email", "ines@example.com"),
         phone="", billing=None, shipping=address, note=values.get("note", ""), personal_fields=(),
     )  # fmt: skip
     version = {"updated_at": updated_at, "settled": True, "observed_at": updated_at + timedelta(minutes=1)}

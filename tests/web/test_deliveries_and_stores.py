@@ -1,0 +1,130 @@
+"""Deliveries, Store → Integrations and Settings."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from tests.web.world import NOON
+
+
+def rows(page: str) -> list[int]:
+    return [int(found) for found in re.findall(r'class="order-no" href="/deliveries/(\d+)"', page)]
+
+
+def test_deliveries_are_narrowed_by_state_store_and_topic(browser, world, maya):
+    one, two = world.store(maya), world.store(maya, "Paris", "woocommerce")
+    first = world.delivery(maya, one, topic="orders/create")
+    second = world.delivery(maya, two, topic="order.updated", state="dead", problem="webhook.body_not_json")
+
+    assert rows(browser.get("/deliveries").text) == [second, first]
+    assert rows(browser.get("/deliveries?state=dead").text) == [second]
+    assert rows(browser.get(f"/deliveries?store={one}").text) == [first]
+    assert rows(browser.get("/deliveries?topic=order.updated").text) == [second]
+    assert "No delivery fits" in browser.get("/deliveries?topic=none&state=dead").text
+
+
+def test_without_any_the_page_says_when_they_come(browser):
+    assert "No delivery yet" in browser.get("/deliveries").text
+
+
+def test_deliveries_are_paged_without_gaps(browser, world, maya):
+    store = world.store(maya)
+    made = [world.delivery(maya, store) for _ in range(60)]
+
+    first = browser.get("/deliveries").text
+    older = re.search(r'rel="next" href="([^"]+)"', first)[1].replace("&amp;", "&")
+
+    assert rows(first) + rows(browser.get(older).text) == made[::-1]
+
+
+def test_a_delivery_shows_its_headers_without_signatures_and_secrets(browser, world, maya):
+    headers = [["X-Shopify-Hmac-Sha256", "aGVsbG8="], ["X-WC-Webhook-Signature", "d29ybGQ="], ["Authorization", "B1"],
+               ["Cookie", "c=2"], ["X-Api-Key", "k3"], ["X-Shopify-Topic", "orders/create"]]  # fmt: skip
+    delivery = world.delivery(maya, world.store(maya), headers=headers)
+
+    page = browser.get(f"/deliveries/{delivery}").text
+
+    for secret in ("aGVsbG8=", "d29ybGQ=", ">B1<", "c=2", ">k3<"):
+        assert secret not in page
+    assert "orders/create" in page
+
+
+def test_a_body_is_shown_pretty_and_as_received(browser, world, maya):
+    delivery = world.delivery(maya, world.store(maya), body='{"a":[1,"é<b>"]}'.encode())
+
+    page = browser.get(f"/deliveries/{delivery}").text
+
+    assert "{\n  &#34;a&#34;: [\n    1,\n    &#34;é&lt;b&gt;&#34;\n  ]\n}" in page
+    assert "{&#34;a&#34;:[1,&#34;é&lt;b&gt;&#34;]}" in page
+
+
+def test_of_a_large_body_only_the_beginning_is_shown(browser, world, maya):
+    delivery = world.delivery(maya, world.store(maya), body=b'{"x":"' + b"y" * 400_000 + b'"}')
+
+    page = browser.get(f"/deliveries/{delivery}").text
+
+    assert len(page) < 300_000
+    assert "390.6 KB" in page
+    assert "its first 256 KB are shown" in page
+
+
+def test_a_body_that_is_no_text_does_not_break_the_page(browser, world, maya):
+    delivery = world.delivery(maya, world.store(maya), body=b"\xff\xfe\x00[[[[", state="dead",
+                              problem="webhook.body_not_json")  # fmt: skip
+
+    page = browser.get(f"/deliveries/{delivery}").text
+
+    assert "A webhook&#39;s body is not JSON" in page
+    assert "Replay the delivery after an update of the gateway." in page
+
+
+def test_a_body_that_is_no_longer_kept_is_said_so(browser, world, maya):
+    delivery = world.delivery(maya, world.store(maya))
+    world.sql("DELETE FROM delivery_bodies")
+
+    assert "No longer kept." in browser.get(f"/deliveries/{delivery}").text
+
+
+def test_replay_puts_the_delivery_back_in_line(send, browser, world, maya):
+    delivery = world.delivery(maya, world.store(maya), state="dead", problem="webhook.body_not_json", attempts=8)
+
+    answer = send(f"/deliveries/{delivery}/replay")
+
+    assert answer.headers["Location"] == f"/deliveries/{delivery}"
+    assert world.sql("SELECT state, attempts, problem FROM deliveries") == [
+        {"state": "waiting", "attempts": 0, "problem": None}
+    ]
+    assert "Waiting" in browser.get(f"/deliveries/{delivery}").text
+
+
+def test_a_store_says_how_its_connection_is(browser, world, maya):
+    store = world.store(maya, state="action_needed", state_problem="connection.token_revoked", last_delivery_at=NOON,
+                        watermark=NOON)  # fmt: skip
+    world.run(maya, store, state="finished", finished_at=NOON)
+    world.sql("INSERT INTO subscriptions (account_id, connection_id, topic, external_id, address, state, checked_at)"
+              " VALUES (:a, :c, 'orders/create', '1', 'x', 'active', now())", a=maya.account_id, c=store)  # fmt: skip
+    failure = "INSERT INTO signature_failures VALUES ('shopify', :c, date_trunc('day', now()) - :ago, :reason, :count)"
+    world.sql(failure, c=store, ago=timedelta(0), reason="webhook.signature_wrong", count=3)
+    world.sql(failure, c=store, ago=timedelta(days=3), reason="webhook.signature_stale", count=9)
+
+    page = browser.get("/stores").text
+
+    assert "<h1>Store → Integrations</h1>" in page
+    for expected in ("Fern &amp; Clay UK", "Shopify", "Action needed", "Orders do not arrive until you act.",
+                     "The store no longer accepts our key", "orders/create",
+                     "3 × A webhook&#39;s signature does not match"):  # fmt: skip
+        assert expected in page
+    assert "too old" not in page
+
+
+def test_settings_list_log_ins_tokens_and_users_and_revoke_a_token(browser, send, world, maya):
+    world.token(maya)
+    world.user("vic@example.com", role="viewer")
+
+    page = browser.get("/settings").text
+    send(f"/settings/tokens/{world.sql('SELECT id FROM api_tokens')[0]['id']}/revoke")
+
+    for expected in ("This one", "Log out everywhere", "tests", "never used", "vic@example.com", "Viewer"):
+        assert expected in page
+    assert world.sql("SELECT 1 FROM api_tokens WHERE revoked_at IS NULL") == []
