@@ -6,6 +6,7 @@ before, imports no psycopg, ssl, requests or app (structlog's standard-library p
 
 from __future__ import annotations
 
+import gc
 import glob
 import os
 import shutil
@@ -85,10 +86,16 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it so
-    """Let the worker log as every other process of ours does."""
+    """Let the worker log as every other process of ours does, and collect no garbage among what lives for ever.
+
+    A full collection walks everything that was imported, and every request of the process waits for it.
+    """
     from config.logging import configure_logging
 
     configure_logging()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it so
