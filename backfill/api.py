@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import marshmallow as ma
 from flask import abort
+from sqlalchemy import RowMapping
 
 from backfill import runs
 from gateway.domain.window import CHOICES_DAYS
@@ -124,12 +124,12 @@ def get_run(run_id: int) -> dict[str, Any]:
     return {**_shown(found), "failed_items": [_failed(item) for item in failed]}
 
 
-def _shown(run: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(run: RowMapping) -> dict[str, Any]:
     waits = run["waits_for"] if run["state"] == "queued" else None
     return {**run, "counters": run, "result": runs.result_line(run), "waits_for": waits}
 
 
-def _failed(item: Mapping[str, Any]) -> dict[str, Any]:
+def _failed(item: RowMapping) -> dict[str, Any]:
     why = problem_of(item["problem"], item["problem_detail"])
     told = {"code": why.code, "title": why.title, "cause": why.cause, "fix": why.fix} if why else {}
     return {

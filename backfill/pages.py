@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from flask import Blueprint, Response, abort, redirect, render_template, url_for
+from sqlalchemy import Connection, RowMapping
 from werkzeug.wrappers import Response as AnyResponse
 
 from backfill import runs
 from gateway.connections import model
-from gateway.domain.problems import CATALOGUE, STORE_NOT_FOUND, WINDOW_REFUSED, GatewayError, Problem, describe
+from gateway.domain.problems import (
+    CATALOGUE,
+    STORE_NOT_CONNECTED,
+    STORE_NOT_FOUND,
+    WINDOW_REFUSED,
+    GatewayError,
+    Problem,
+    describe,
+)
 from gateway.domain.window import CHOICES_DAYS
 from gateway.web.formats import date_and_time
 from gateway.web.request import changes_things, now, number, scope, transaction
@@ -40,12 +48,10 @@ def start() -> AnyResponse:
         with transaction() as tx:
             opened = runs.open_run(tx, scope(), store_id or 0, days or 0)
     except GatewayError as error:
-        if error.problem.code not in {STORE_NOT_FOUND.code, WINDOW_REFUSED.code} and not isinstance(
-            error.facts.get("state"), str
-        ):
+        if error.problem not in (STORE_NOT_FOUND, STORE_NOT_CONNECTED, WINDOW_REFUSED):
             raise
         page = _form(store_id, days or DEFAULT_DAYS, describe(error.problem, dict(error.facts)))
-        return Response(page, 404 if error.problem.code == STORE_NOT_FOUND.code else 409)
+        return Response(page, 404 if error.problem is STORE_NOT_FOUND else 409)
     return redirect(url_for("sync.run", run_id=opened.run_id, again=1 if opened.already_running else None))
 
 
@@ -89,14 +95,14 @@ def _form(store_id: int | None, days: int, problem: Problem | None) -> str:
     )  # fmt: skip
 
 
-def _run(tx: Any, run_id: int) -> Mapping[str, Any]:
+def _run(tx: Connection, run_id: int) -> RowMapping:
     found = runs.get_run(tx, scope(), run_id)
     if found is None:
         abort(404)
     return found
 
 
-def _facts(tx: Any, found: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(tx: Connection, found: RowMapping) -> dict[str, Any]:
     """Everything that a run's page says, also while it moves."""
     failed = runs.run_items(tx, scope(), found["id"], ["failed"], limit=FAILED_SHOWN) if found["failed"] else []
     return {
@@ -109,11 +115,11 @@ def _facts(tx: Any, found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _is_open(found: Mapping[str, Any]) -> bool:
+def _is_open(found: RowMapping) -> bool:
     return found["state"] in {"queued", "running"}
 
 
-def _asks_for_connection(found: Mapping[str, Any]) -> bool:
+def _asks_for_connection(found: RowMapping) -> bool:
     """Whether the run ended because the store's connection did not work."""
     problem = CATALOGUE.get(found["problem"] or "")
     return (
@@ -124,7 +130,7 @@ def _asks_for_connection(found: Mapping[str, Any]) -> bool:
     )
 
 
-def _ranges(store: Mapping[str, Any]) -> list[tuple[int, str]]:
+def _ranges(store: RowMapping) -> list[tuple[int, str]]:
     """For each choice the stretch of time that a run started now would cover, by the store's clock and zone."""
     until = now() - timedelta(milliseconds=store["skew_ms"])
     shown = []

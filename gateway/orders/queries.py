@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -212,9 +211,7 @@ def order_changes(
     return list(tx.execute(statement, values).mappings())
 
 
-def order_deliveries(
-    tx: Connection, scope: AccountScope, order: Mapping[str, Any], *, limit: int = 50
-) -> list[RowMapping]:
+def order_deliveries(tx: Connection, scope: AccountScope, order: RowMapping, *, limit: int = 50) -> list[RowMapping]:
     """Deliveries about this order, newest first, those that changed nothing too (deliveries_order_idx)."""
     statement = text(
         "SELECT id, topic, received_at, state, outcome, problem FROM deliveries WHERE connection_id = :store"

@@ -33,7 +33,7 @@ class ProblemSchema(ma.Schema):
     errors = ma.fields.Dict()
 
 
-class _Api(Api):
+class _Api(Api):  # type: ignore[misc] # flask-smorest ships no types
     ERROR_SCHEMA = ProblemSchema
 
     def _register_error_handlers(self) -> None:
@@ -70,7 +70,7 @@ def register(app: Flask, *blueprints: Blueprint) -> None:
         },
     )
     api = _Api(app)
-    api.ma_plugin.map_to_openapi_type(Instant, "string", "date-time")  # type: ignore[union-attr] # made by Api
+    api.ma_plugin.map_to_openapi_type(Instant, "string", "date-time")
     for one in blueprints:
         for view in _register(app, api, one):
             view.is_public = view.asks_nobody = True

@@ -63,7 +63,7 @@ def zone_name(zone: str | None) -> str:
     """The zone as people call it: "London time"."""
     if not zone or zone_of(zone) is UTC or "/" not in zone:
         return zone or "UTC"
-    return gettext("%(city)s time", city=zone.rsplit("/", 1)[1].replace("_", " "))
+    return str(gettext("%(city)s time", city=zone.rsplit("/", 1)[1].replace("_", " ")))
 
 
 def money(amount: Decimal | str | None, currency: str | None) -> str:
@@ -96,7 +96,7 @@ def seconds(value: datetime | None) -> str:
     if value is None:
         return ""
     left = max(1, round((value - now()).total_seconds()))
-    return gettext("%(count)s s", count=left)
+    return str(gettext("%(count)s s", count=left))
 
 
 def with_links(sentence: str) -> Markup:

@@ -22,7 +22,7 @@ def register(app: Flask) -> None:
     database: Database = app.extensions["database"]
     app.extensions.setdefault("can_receive", lambda: [] if database.is_there() else ["the database does not answer"])
     for view in (healthz, readyz):
-        view.is_public = view.asks_nobody = True  # type: ignore[attr-defined]
+        view.is_public = view.asks_nobody = True
     app.register_blueprint(health)
 
 

@@ -148,7 +148,7 @@ def _zone_of_dates(stores: list[RowMapping]) -> str:
 def _address(**changed: Any) -> str:
     """This list's address with some filters changed; from its first page unless a cursor is given."""
     names = ("q", "store", "payment", "fulfilment", "from", "until")
-    values = {name: request.args[name] for name in names if request.args.get(name)}
+    values: dict[str, Any] = {name: request.args[name] for name in names if request.args.get(name)}
     values.update({name: str(value) for name, value in changed.items() if value is not None})
     return url_for("web.orders", **{name: value for name, value in values.items() if value != ""})
 

@@ -163,7 +163,7 @@ def field_value(value: Any, path: str = "", zone: str | None = None) -> str:
         case None | "" | []:
             return "—"
         case bool():
-            return gettext("yes") if value else gettext("no")
+            return str(gettext("yes") if value else gettext("no"))
         case dict():
             shown = [str(entry) for entry in value.values() if isinstance(entry, str | int) and entry not in ("", None)]
             text = ", ".join(shown)
@@ -194,7 +194,7 @@ def device(user_agent: str) -> str:
     browser = next((name for mark, name in browsers if mark in user_agent), "")
     system = next((name for mark, name in systems if mark in user_agent), "")
     if browser and system:
-        return gettext("%(browser)s on %(system)s", browser=browser, system=system)
+        return str(gettext("%(browser)s on %(system)s", browser=browser, system=system))
     return browser or system or user_agent[:60] or gettext("Unknown device")
 
 
