@@ -11,11 +11,11 @@ from typing import Any
 import click
 from flask import Flask
 
+from backfill import api as runs_api
 from backfill import catch_up, runner
+from backfill import pages as runs_pages
 from backfill.commands import sync
 from config.logging import configure_logging
-from backfill import api as runs_api
-from backfill import pages as runs_pages
 from config.settings import Settings, load_settings
 from gateway import worker
 from gateway.accounts.commands import user

@@ -52,7 +52,9 @@ def open_for(database: Database, *, wanted_only: bool) -> int:
             run_id = runs.open_catch_up(tx, connection, window_since(connection, datetime.now(UTC)))
             opened += run_id is not None
             if run_id is not None:
-                tx.execute(text("UPDATE connections SET catch_up_wanted_at = NULL WHERE id = :id"), {"id": connection.id})
+                tx.execute(
+                    text("UPDATE connections SET catch_up_wanted_at = NULL WHERE id = :id"), {"id": connection.id}
+                )
     return opened
 
 
@@ -65,7 +67,7 @@ def watch(database: Database, stop: threading.Event) -> None:
 
 @jobs.app.periodic(cron="*/15 * * * *")
 @jobs.app.task(name="catch_up.all", queueing_lock="catch_up.all", pass_context=True)
-def all_connections(context: procrastinate.JobContext, timestamp: int) -> None:
+def all_connections(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - it is always given
     """Every 15 minutes: what the webhooks missed is found without anyone asking."""
     access: Access = context.additional_context["access"]
     open_for(access.database, wanted_only=False)

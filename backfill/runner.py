@@ -24,6 +24,8 @@ from gateway.connections import model
 from gateway.connections.access import Access
 from gateway.connections.model import Connection
 from gateway.db.engine import Database
+from gateway.db.engine import cursor as cursor_of
+from gateway.domain.order import PARTS, PartName
 from gateway.domain.points import reached
 from gateway.domain.problems import (
     ORDER_HIDDEN,
@@ -127,7 +129,7 @@ class Runner:
             self._stop(error)
         except DBAPIError:
             raise  # the database is away: the run is left as it stands, and taken again by whoever comes first
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not leave a run that nobody explains
+        except Exception as error:
             log.exception("run.unexpected", run=self.taken.id)
             why = type(error).__name__
             self._fail_for_now(Retry(UNEXPECTED, why, after_seconds=5, why=why))
@@ -204,9 +206,7 @@ class Runner:
         with self.access.database.transaction() as tx:
             self._hold(tx)
             items += self._apply(tx, readings)
-            counted = _record(
-                tx, self.taken, items, number=0 if tail else number, since=self._connection.installed_at
-            )
+            counted = _record(tx, self.taken, items, number=0 if tail else number, since=self._connection.installed_at)
             reached("inside_page")
             self._count(tx, counted, checkpoint)
             self._note_granted(tx, page.orders)
@@ -233,7 +233,7 @@ class Runner:
                         platform, fields.as_object(order.raw), order.raw, kind="api", observed_at=order.observed_at,
                         received_at=received_at, account_id=self._connection.account_id,
                         connection_id=self._connection.id,
-                        granted=[part for part in ("core", "person") if part not in order.denied],
+                        granted=[part for part in PARTS if part not in order.denied],
                         source_id=self.taken.id,
                     )
                 )  # fmt: skip
@@ -308,9 +308,7 @@ class Runner:
             self._hold(tx)
             items += self._apply(tx, readings)
             remove(tx, removals, source="run")
-            counted = _record(
-                tx, self.taken, items, number=-self._state["pass"], since=self._connection.installed_at
-            )
+            counted = _record(tx, self.taken, items, number=-self._state["pass"], since=self._connection.installed_at)
             self._count(tx, counted, {**self._state, "failures": 0})
 
     # --- the run's own row -------------------------------------------------------------------------------------
@@ -334,8 +332,8 @@ class Runner:
                 " WHERE id = :id AND fence = :fence AND state = 'running'"
             ),
             {
-                "checkpoint": Jsonb(checkpoint), "id": self.taken.id, "fence": self.taken.fence, "missed": counted["missed"],
-                "listed": sum(counted[name] for name in verdict.OUTCOMES),
+                "checkpoint": Jsonb(checkpoint), "id": self.taken.id, "fence": self.taken.fence,
+                "missed": counted["missed"], "listed": sum(counted[name] for name in verdict.OUTCOMES),
                 **{name: counted[name] for name in verdict.OUTCOMES},
             },
         ).rowcount  # fmt: skip
@@ -346,8 +344,8 @@ class Runner:
         """Webhooks say null for what was not granted: whether it was is known from reads."""
         if not orders:
             return
-        denied = frozenset[str]().union(*(order.denied for order in orders))
-        granted = tuple(part for part in ("core", "person") if part not in denied)
+        denied = frozenset[PartName]().union(*(order.denied for order in orders))
+        granted = tuple(part for part in PARTS if part not in denied)
         if granted != self._connection.granted_parts:
             model.set_granted(tx, self._connection.id, granted)
             self._connection = replace(self._connection, granted_parts=granted)
@@ -442,9 +440,7 @@ RETURNING old.outcome AS before, new.outcome AS after, new.updated_at
 """
 
 
-def _record(
-    tx: Transaction, taken: Taken, items: Sequence[Item], *, number: int, since: datetime
-) -> Counter[str]:
+def _record(tx: Transaction, taken: Taken, items: Sequence[Item], *, number: int, since: datetime) -> Counter[str]:
     """Write what became of each order; by how much the counters move. An order counts once, however often listed.
 
     `number`: the listing that named them; 0: read again because they changed meanwhile; negative: looked up singly
@@ -454,7 +450,7 @@ def _record(
     if not items:
         return counted
     rows = sorted(items)
-    with tx.connection.cursor() as cursor:
+    with cursor_of(tx) as cursor:
         cursor.execute(
             _RECORD,
             (taken.id, taken.account_id, number, [row.external_id for row in rows], [row.outcome for row in rows],

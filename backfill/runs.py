@@ -60,7 +60,7 @@ class Taken:
 
 
 def window_of_days(days: int, now: datetime, skew: timedelta) -> Window:
-    """The last `days` × 24 hours by the store's own clock."""
+    """The last `days` times 24 hours by the store's own clock."""
     return Window.of_days(days, until=now - skew)
 
 
@@ -158,8 +158,8 @@ def take(tx: Connection, connection_id: int, *, now: datetime) -> Taken | None:
     ).scalar_one()
     return Taken(
         id=row["id"], fence=fence, account_id=row["account_id"], connection_id=connection_id, kind=row["kind"],
-        window=Window(row["window_from"], row["window_until"]), days=row["days"], is_new="frozen" not in (row["checkpoint"] or {}),
-        stage=row["stage"], checkpoint=row["checkpoint"] or {},
+        window=Window(row["window_from"], row["window_until"]), days=row["days"],
+        is_new="frozen" not in (row["checkpoint"] or {}), stage=row["stage"], checkpoint=row["checkpoint"] or {},
     )  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def store_time(moment: datetime, time_zone: str) -> str:
     return moment.astimezone(zone).strftime("%Y-%m-%d %H:%M")
 
 
-def result_line(run: Mapping[str, Any]) -> str | None:
+def result_line(run: Mapping[Any, Any]) -> str | None:
     """The sentence that merchants know, word for word; None until the run is finished."""
     if run["state"] != "finished" or run["finished_at"] is None:
         return None

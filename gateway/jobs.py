@@ -13,12 +13,21 @@ from sqlalchemy import Connection, text
 app = procrastinate.App(connector=procrastinate.SyncPsycopgConnector())
 """Tasks register here; the worker replaces the connector by one that listens."""
 
+_deferring = procrastinate.App(connector=procrastinate.SyncPsycopgConnector())
+"""Queues jobs on the caller's own connection: its connector is never opened, in any process."""
+
 STALLED_AFTER_SECONDS = 30.0
 """A worker whose heartbeat is older is dead (procrastinate beats every 10 s)."""
 
 
 def defer(
-    tx: Connection, task: str, *, once: str, not_before: datetime | None = None, delay: timedelta | None = None, **args: Any
+    tx: Connection,
+    task: str,
+    *,
+    once: str,
+    not_before: datetime | None = None,
+    delay: timedelta | None = None,
+    **args: Any,
 ) -> bool:
     """Queue a job within the caller's transaction, so that it commits with what it is about.
 
@@ -39,7 +48,7 @@ def defer(
             options["schedule_at"] = not_before
         elif delay is not None:
             options["schedule_in"] = {"seconds": delay.total_seconds()}
-        app.configure_task(task, allow_unknown=True, **options).defer(**args)
+        _deferring.configure_task(task, allow_unknown=True, **options).defer(**args)
     except exceptions.AlreadyEnqueued:
         savepoint.rollback()
         return False

@@ -29,7 +29,9 @@ class Vault:
 
     def open_mapping(self, closed: bytes) -> dict[str, str]:
         """What `close` was given. NeedsOperator when the key that made it is not among ours."""
-        return dict(self._open(closed))
+        opened = self._open(closed)
+        assert isinstance(opened, dict)
+        return opened
 
     def open_list(self, closed: bytes) -> list[str]:
         return list(self._open(closed))

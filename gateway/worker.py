@@ -6,7 +6,8 @@ import asyncio
 import gc
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import procrastinate
@@ -25,9 +26,7 @@ SWEEP_SECONDS = 10.0
 RESTART_SECONDS = 1.0
 
 
-def run(
-    database_url: str, loops: Mapping[str, Loop], *, context: Mapping[str, Any], concurrency: int = 8
-) -> None:
+def run(database_url: str, loops: Mapping[str, Loop], *, context: Mapping[str, Any], concurrency: int = 8) -> None:
     """Work until SIGTERM or SIGINT; jobs in hand get 15 s to end, and go on elsewhere if they don't."""
     # What was imported lives for ever, and orders make no cycles: fewer collections, a third more orders a second.
     gc.collect()
@@ -52,7 +51,7 @@ def _keep_running(name: str, loop: Loop, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             loop(stop)
-        except Exception as error:  # noqa: BLE001 - the one place that catches all, and records it
+        except Exception as error:
             log.error("worker.loop_failed", loop=name, error=f"{type(error).__name__}: {str(error)[:300]}")
             stop.wait(RESTART_SECONDS)
 
@@ -65,7 +64,7 @@ async def _work(database_url: str, context: Mapping[str, Any], concurrency: int)
         loop.add_signal_handler(number, stopping.set)
     while not stopping.is_set():
         try:
-            async with jobs.app.with_connector(connector).open_async() as app:
+            async with _opened(connector) as app:
                 worker = asyncio.create_task(
                     app.run_worker_async(
                         concurrency=concurrency,
@@ -85,11 +84,19 @@ async def _work(database_url: str, context: Mapping[str, Any], concurrency: int)
                 for result in results:
                     if isinstance(result, Exception):
                         log.error("worker.jobs_failed", error=f"{type(result).__name__}: {str(result)[:300]}")
-        except Exception as error:  # noqa: BLE001 - the database is away: say so, and come back
+        except Exception as error:
             log.error("worker.jobs_failed", error=f"{type(error).__name__}: {str(error)[:300]}")
         if not stopping.is_set():
             await asyncio.wait({asyncio.create_task(stopping.wait())}, timeout=RESTART_SECONDS)
         connector = procrastinate.PsycopgConnector(conninfo=database_url, min_size=1, max_size=4)
+
+
+@asynccontextmanager
+async def _opened(connector: procrastinate.PsycopgConnector) -> AsyncIterator[procrastinate.App]:
+    """The app in which the tasks registered, on a connector that listens."""
+    with jobs.app.replace_connector(connector) as app:
+        async with app.open_async():
+            yield app
 
 
 async def _sweep(app: procrastinate.App) -> None:

@@ -51,9 +51,9 @@ class _InProcess(BaseAdapter):
         simulation = self._simulation
         simulation.calls += 1
         body = request.body.encode() if isinstance(request.body, str) else request.body
-        builder = EnvironBuilder.from_environ(
-            EnvironBuilder(path="/", base_url=SANDBOX).get_environ(), path=request.url.removeprefix(SANDBOX).split("?")[0],
-            query_string=request.url.partition("?")[2], method=request.method, headers=dict(request.headers),
+        path, _, query = request.url.removeprefix(SANDBOX).partition("?")
+        builder = EnvironBuilder(
+            path=path, base_url=SANDBOX, query_string=query, method=request.method, headers=dict(request.headers),
             input_stream=io.BytesIO(body or b""),
         )  # fmt: skip
         environ = builder.get_environ()

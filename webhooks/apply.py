@@ -194,9 +194,7 @@ class Drainer:
         connection = self._connection(tx, row, getattr(notice, "shop", ""), connections)
         if connection is None:
             shop = getattr(notice, "shop", "") or None
-            batch.verdicts.append(
-                Verdict(row.id, "parked", row.attempts, problem=CONNECTION_UNKNOWN.code, shop=shop)
-            )
+            batch.verdicts.append(Verdict(row.id, "parked", row.attempts, problem=CONNECTION_UNKNOWN.code, shop=shop))
             return
         self._arrived[connection.id] = max(row.received_at, self._arrived.get(connection.id, row.received_at))
         done = Verdict(row.id, "done", row.attempts, connection_id=connection.id, account_id=connection.account_id)
@@ -214,7 +212,9 @@ class Drainer:
                 thin = isinstance(notice, OrderNotice)
                 due_at = self._clock() + THIN_DELAY if thin else None
                 batch.wishes.append(
-                    Wish(connection.account_id, connection.id, order_id, "notice" if thin else "deleted", due_at, row.id)
+                    Wish(
+                        connection.account_id, connection.id, order_id, "notice" if thin else "deleted", due_at, row.id
+                    )
                 )
                 done.outcome, done.order_external_id = "reread", order_id
             case SomethingChanged(reason):
@@ -237,9 +237,7 @@ class Drainer:
         return row.observed_at is not None and row.observed_at + connection.skew < connection.installed_at
 
     @staticmethod
-    def _connection(
-        tx: Transaction, row: Claimed, shop: str, connections: dict[int, Connection]
-    ) -> Connection | None:
+    def _connection(tx: Transaction, row: Claimed, shop: str, connections: dict[int, Connection]) -> Connection | None:
         """The delivery's connection; Etsy's is known only by the shop that its body names."""
         if row.connection_id is not None:
             return connections.get(row.connection_id)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
+from gateway.db.engine import cursor as cursor_of
 from gateway.domain.problems import WORKER_KILLER, Problem
 from gateway.domain.scope import AccountScope
 
@@ -96,7 +97,7 @@ JOIN delivery_bodies b ON b.delivery_id = i.id AND b.received_at = i.received_at
 
 def bodies(tx: Connection, rows: Sequence[Claimed]) -> dict[int, bytes]:
     """The raw bodies; fetched in binary, since as text each byte would be two."""
-    with tx.connection.cursor(binary=True) as cursor:
+    with cursor_of(tx, binary=True) as cursor:
         cursor.execute(_BODIES, ([row.id for row in rows], [row.received_at for row in rows]))
         return dict(cursor.fetchall())
 
@@ -105,7 +106,8 @@ _FINISH = """
 UPDATE deliveries d SET state = s, attempts = a, connection_id = coalesce(c, d.connection_id),
   account_id = coalesce(k, d.account_id), outcome = o, order_external_id = coalesce(e, d.order_external_id),
   parts = string_to_array(p, ','), problem = q, problem_detail = r,
-  next_attempt_at = coalesce(n, d.next_attempt_at), shop = coalesce(h, d.shop), done_at = CASE WHEN s = 'waiting' THEN NULL ELSE now() END
+  next_attempt_at = coalesce(n, d.next_attempt_at), shop = coalesce(h, d.shop),
+  done_at = CASE WHEN s = 'waiting' THEN NULL ELSE now() END
 FROM unnest(%b::int8[], %b::text[], %b::int2[], %b::int8[], %b::int8[], %b::text[], %b::text[], %b::text[],
             %b::text[], %b::text[], %b::timestamptz[], %b::text[]) AS i (i, s, a, c, k, o, e, p, q, r, n, h)
 WHERE d.id = i
@@ -121,7 +123,7 @@ def finish(tx: Connection, verdicts: Sequence[Verdict]) -> None:
         [v.problem for v in verdicts], [v.problem_detail for v in verdicts], [v.next_attempt_at for v in verdicts],
         [v.shop for v in verdicts],
     ]  # fmt: skip
-    with tx.connection.cursor() as cursor:
+    with cursor_of(tx) as cursor:
         cursor.execute(_FINISH, columns)
 
 
@@ -141,10 +143,11 @@ def set_aside(row: Claimed, problem: Problem, detail: str, moment: datetime, *, 
 # --- workers that died -----------------------------------------------------------------------------------------
 def note_batch(tx: Connection, drainer: int, ids: Sequence[int]) -> int:
     """Note, in a commit of its own, that this batch is begun: if its process dies, it may have been the reason."""
-    return tx.execute(
+    number: int = tx.execute(
         text("INSERT INTO batches (drainer, delivery_ids) VALUES (:drainer, :ids) RETURNING id"),
         {"drainer": drainer, "ids": list(ids)},
     ).scalar_one()
+    return number
 
 
 def forget_batch(tx: Connection, batch: int) -> None:
@@ -165,9 +168,7 @@ def suspect_orphans(tx: Connection) -> int:
     ).all()
     for orphan in orphans:
         tx.execute(
-            text(
-                "UPDATE deliveries SET crashes = crashes + 1 WHERE id = ANY(:ids) AND state = 'waiting'"
-            ),
+            text("UPDATE deliveries SET crashes = crashes + 1 WHERE id = ANY(:ids) AND state = 'waiting'"),
             {"ids": orphan.delivery_ids},
         )
         tx.execute(
@@ -195,9 +196,7 @@ def replay(tx: Connection, scope: AccountScope, delivery_id: int) -> bool:
     return done.rowcount == 1
 
 
-def replay_range(
-    tx: Connection, scope: AccountScope, *, since: datetime, until: datetime, state: str = "dead"
-) -> int:
+def replay_range(tx: Connection, scope: AccountScope, *, since: datetime, until: datetime, state: str = "dead") -> int:
     """Replay every delivery of this state that was received in [since, until); how many."""
     return tx.execute(
         text(

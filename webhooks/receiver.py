@@ -14,13 +14,13 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.domain.problems import (
+    BODY_CUT,
     BODY_TOO_LARGE,
     BODY_TOO_SLOW,
     CONNECTION_UNKNOWN,
     DATABASE_AWAY,
     METHOD_REFUSED,
     TOO_MANY_BODIES,
-    BODY_CUT,
     NeedsOperator,
     Problem,
     Retry,
@@ -99,9 +99,8 @@ class Receiver:
     def _known(self, platform: Platform, path: str) -> None:
         """A ping for an address that we never gave out is not ours to answer."""
         key = path.rstrip("/").rsplit("/", 1)[-1]
-        if self._look_up(platform.key, key).connection_id is None:
-            if self._look_up(platform.key, key, fresh=True).connection_id is None:
-                raise _Refused(404, CONNECTION_UNKNOWN)
+        if all(self._look_up(platform.key, key, fresh=fresh).connection_id is None for fresh in (False, True)):
+            raise _Refused(404, CONNECTION_UNKNOWN)
 
     def _verified(self, platform: Platform, request: HookRequest, address: Address) -> Entry:
         entry = self._look_up(platform.key, address.key)
@@ -201,9 +200,7 @@ def _header_name(name: str) -> str:
 
 
 def _headers(environ: dict[str, Any]) -> dict[str, str]:
-    headers = {
-        _header_name(name): value for name, value in environ.items() if name.startswith("HTTP_")
-    }
+    headers = {_header_name(name): value for name, value in environ.items() if name.startswith("HTTP_")}
     for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         if environ.get(name):
             headers[name.replace("_", "-").lower()] = environ[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import procrastinate
@@ -17,6 +17,7 @@ from gateway.connections import model
 from gateway.connections.access import Access
 from gateway.connections.model import Connection
 from gateway.db.engine import Database
+from gateway.domain.order import PARTS
 from gateway.domain.points import reached
 from gateway.domain.problems import ORDER_HIDDEN, GatewayError, NeedsMerchant, Problem, Retry
 from gateway.orders.apply import Removal, apply, remove
@@ -110,9 +111,7 @@ def _write(
         remove(tx, removals, source="reread")
         # A wish that came after this read began is not fulfilled by it.
         tx.execute(
-            text(
-                "DELETE FROM rereads WHERE connection_id = :id AND external_id = ANY(:done) AND again_at <= :begun"
-            ),
+            text("DELETE FROM rereads WHERE connection_id = :id AND external_id = ANY(:done) AND again_at <= :begun"),
             {"id": connection.id, "done": done, "begun": begun_at},
         )
         tx.execute(
@@ -122,8 +121,8 @@ def _write(
             ),
             {"id": connection.id, "done": done, "begun": begun_at},
         )
-    for external_id, error in failed:
-        _postpone(database, connection, [external_id], error.problem, error.detail, 3600.0)
+    for external_id, failure in failed:
+        _postpone(database, connection, [external_id], failure.problem, failure.detail, 3600.0)
     early = [look.external_id for look in found if isinstance(look, Hidden)]
     if early:
         _postpone(database, connection, early, ORDER_HIDDEN, "", 5.0, limit=HIDDEN_ATTEMPTS)
@@ -133,7 +132,7 @@ def _reading(connection: Connection, look: Found, delivery_id: int | None, begun
     return read_order(
         REGISTRY[connection.platform], fields.as_object(look.raw), look.raw, kind="api",
         observed_at=look.observed_at, received_at=begun_at, account_id=connection.account_id,
-        connection_id=connection.id, granted=[p for p in ("core", "person") if p not in look.denied],
+        connection_id=connection.id, granted=[part for part in PARTS if part not in look.denied],
         source_id=delivery_id,
     )  # fmt: skip
 

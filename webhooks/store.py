@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter, deque
@@ -181,7 +182,8 @@ class Writer:
             away = Retry(DATABASE_AWAY, type(error).__name__, after_seconds=RETRY_AFTER_SECONDS)
             for waiting in batch:
                 waiting.failure = away
-        except Exception as error:  # noqa: BLE001 - whatever it is, only the guilty request may fail
+        except Exception as error:
+            # Whatever it is, only the guilty request may fail.
             self._drop_connection()
             if len(batch) == 1:
                 log.error("webhook.not_storable", error=type(error).__name__, platform=batch[0].delivery.platform)
@@ -219,10 +221,8 @@ class Writer:
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
-            try:
+            with contextlib.suppress(psycopg.Error):
                 self._connection.close()
-            except psycopg.Error:
-                pass
             self._connection = None
 
     def _write_notes(self) -> None:

@@ -39,8 +39,13 @@ def _said(error: GatewayError) -> click.ClickException:
 
 @stores.command("add")
 @click.option("--account", required=True, help="the account that the stores belong to")
-@click.option("--file", "path", required=True, type=click.Path(path_type=Path, exists=True),
-              help='JSON: {"stores": [{platform, shop_id, name, domain, url, currency, time_zone, credentials}]}')
+@click.option(
+    "--file",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path, exists=True),
+    help='JSON: {"stores": [{platform, shop_id, name, domain, url, currency, time_zone, credentials}]}',
+)
 def add(account: str, path: Path) -> None:
     """Connect the stores of a file; one that is connected already is left as it is."""
     access = _access()

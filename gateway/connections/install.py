@@ -106,8 +106,8 @@ def subscribe(access: Access, connection_id: int) -> int:
         for row in made:
             tx.execute(
                 text(
-                    "INSERT INTO subscriptions (account_id, connection_id, topic, external_id, address, state, checked_at)"
-                    " VALUES (:account, :connection, :topic, :external, :address, :state, now())"
+                    "INSERT INTO subscriptions (account_id, connection_id, topic, external_id, address, state,"
+                    " checked_at) VALUES (:account, :connection, :topic, :external, :address, :state, now())"
                 ),
                 {"account": connection.account_id, "connection": connection.id, "topic": row.topic,
                  "external": row.external_id, "address": row.address, "state": row.state},

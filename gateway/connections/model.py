@@ -10,6 +10,7 @@ from typing import Any, Self
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import RowMapping, text
 
+from gateway.domain.order import PartName
 from gateway.domain.scope import AccountScope
 
 
@@ -29,7 +30,7 @@ class Connection:
     time_zone: str
     generation: int
     state: str
-    granted_parts: tuple[str, ...]
+    granted_parts: tuple[PartName, ...]
     skew: timedelta
     """Our clock minus the platform's."""
     watermark: datetime | None
@@ -112,8 +113,9 @@ def set_state(tx: Transaction, connection_id: int, state: str, problem: str | No
     )
 
 
-def set_granted(tx: Transaction, connection_id: int, parts: tuple[str, ...]) -> None:
+def set_granted(tx: Transaction, connection_id: int, parts: tuple[PartName, ...]) -> None:
     """Which parts of an order the platform lets us read now."""
     tx.execute(
-        text("UPDATE connections SET granted_parts = :parts WHERE id = :id"), {"parts": list(parts), "id": connection_id}
+        text("UPDATE connections SET granted_parts = :parts WHERE id = :id"),
+        {"parts": list(parts), "id": connection_id},
     )

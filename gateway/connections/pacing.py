@@ -58,8 +58,6 @@ def block(database: Database, bucket: str, seconds: float) -> None:
     """Let nobody call before the platform's own Retry-After is over."""
     with database.transaction() as tx:
         tx.execute(
-            text(
-                "UPDATE rate_budgets SET blocked_until = greatest(blocked_until, :until) WHERE bucket = :bucket"
-            ),
+            text("UPDATE rate_budgets SET blocked_until = greatest(blocked_until, :until) WHERE bucket = :bucket"),
             {"until": datetime.now(UTC) + timedelta(seconds=seconds), "bucket": bucket},
         )

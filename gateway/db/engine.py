@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
@@ -23,6 +25,14 @@ def sqlalchemy_url(url: str) -> str:
 def libpq_url(url: str) -> str:
     """The URL as psycopg and PostgreSQL's own tools want it."""
     return "postgresql://" + url.split("://", 1)[1]
+
+
+def cursor(tx: Connection, **options: Any) -> psycopg.Cursor[Any]:
+    """psycopg's own cursor within `tx`, for statements that take arrays in binary."""
+    driver = tx.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    made: psycopg.Cursor[Any] = driver.cursor(**options)
+    return made
 
 
 class Database:
@@ -59,7 +69,7 @@ class Database:
         try:
             with self.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
-        except Exception:  # noqa: BLE001 - whatever the reason, the answer is no
+        except Exception:
             return False
         return True
 

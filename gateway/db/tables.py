@@ -6,6 +6,8 @@ their shop is known, have none yet.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -43,15 +45,15 @@ metadata = MetaData(
 )
 
 
-def _instant(name: str, *, nullable: bool = True) -> Column:
+def _instant(name: str, *, nullable: bool = True) -> Column[Any]:
     return Column(name, DateTime(timezone=True), nullable=nullable)
 
 
-def _created_at() -> Column:
+def _created_at() -> Column[Any]:
     return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now())
 
 
-def _id() -> Column:
+def _id() -> Column[Any]:
     return Column("id", BigInteger, Identity(always=True), primary_key=True)
 
 
@@ -142,8 +144,13 @@ connections = Table(
     Column("credentials", LargeBinary, nullable=False, comment="encrypted JSON: tokens or keys"),
     Column("hook_secrets", LargeBinary, nullable=False, comment="encrypted JSON list: current secret, previous one"),
     Column("scopes", ARRAY(Text), nullable=False, server_default="{}"),
-    Column("granted_parts", ARRAY(Text), nullable=False, server_default="{core,person}",
-           comment="parts of an order that the platform lets us read"),
+    Column(
+        "granted_parts",
+        ARRAY(Text),
+        nullable=False,
+        server_default="{core,person}",
+        comment="parts of an order that the platform lets us read",
+    ),
     Column("skew_ms", BigInteger, nullable=False, server_default="0", comment="our clock minus the platform's"),
     _instant("watermark"),
     _instant("catch_up_wanted_at"),
@@ -229,10 +236,19 @@ deliveries = Table(
     Index("deliveries_parked_idx", "platform", "shop", postgresql_where=text("state = 'parked'")),
     Index("deliveries_account_idx", "account_id", "id"),
     Index("deliveries_account_connection_idx", "account_id", "connection_id", "id"),
-    Index("deliveries_trouble_idx", "account_id", "id",
-          postgresql_where=text("state = 'dead' OR (state = 'waiting' AND attempts > 0)")),
-    Index("deliveries_order_idx", "connection_id", "order_external_id", "id",
-          postgresql_where=text("order_external_id IS NOT NULL")),
+    Index(
+        "deliveries_trouble_idx",
+        "account_id",
+        "id",
+        postgresql_where=text("state = 'dead' OR (state = 'waiting' AND attempts > 0)"),
+    ),
+    Index(
+        "deliveries_order_idx",
+        "connection_id",
+        "order_external_id",
+        "id",
+        postgresql_where=text("order_external_id IS NOT NULL"),
+    ),
     comment="One received HTTP request each: small and mutable. Its bytes are in delivery_bodies. "
     "observed_at: when its content was true, by the platform's clock, fixed when it was received.",
 )
@@ -302,24 +318,56 @@ orders = Table(
     Column("total", Numeric),
     Column("item_count", Integer),
     Column("customer_name", Text),
-    Column("search", TSVECTOR, Computed(
-        "to_tsvector('simple'::regconfig, coalesce(core_words, '') || ' ' || coalesce(person_words, ''))",
-        persisted=True)),
+    Column(
+        "search",
+        TSVECTOR,
+        Computed(
+            "to_tsvector('simple'::regconfig, coalesce(core_words, '') || ' ' || coalesce(person_words, ''))",
+            persisted=True,
+        ),
+    ),
     _created_at(),
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     UniqueConstraint("connection_id", "external_id"),
     CheckConstraint("removed_at IS NULL OR existence_observed_at IS NOT NULL", name="removed_by_a_read"),
-    Index("orders_page_idx", "account_id", text("placed_at DESC"), text("id DESC"),
-          postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL")),
-    Index("orders_store_idx", "account_id", "connection_id", text("placed_at DESC"), text("id DESC"),
-          postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL")),
-    Index("orders_payment_idx", "account_id", "payment_status", text("placed_at DESC"), text("id DESC"),
-          postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL")),
-    Index("orders_fulfilment_idx", "account_id", "fulfilment_status", text("placed_at DESC"), text("id DESC"),
-          postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL")),
+    Index(
+        "orders_page_idx",
+        "account_id",
+        text("placed_at DESC"),
+        text("id DESC"),
+        postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL"),
+    ),
+    Index(
+        "orders_store_idx",
+        "account_id",
+        "connection_id",
+        text("placed_at DESC"),
+        text("id DESC"),
+        postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL"),
+    ),
+    Index(
+        "orders_payment_idx",
+        "account_id",
+        "payment_status",
+        text("placed_at DESC"),
+        text("id DESC"),
+        postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL"),
+    ),
+    Index(
+        "orders_fulfilment_idx",
+        "account_id",
+        "fulfilment_status",
+        text("placed_at DESC"),
+        text("id DESC"),
+        postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL"),
+    ),
     # The look-up of stored orders of a window that a run did not list.
-    Index("orders_window_idx", "connection_id", "core_updated_at",
-          postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL")),
+    Index(
+        "orders_window_idx",
+        "connection_id",
+        "core_updated_at",
+        postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL"),
+    ),
     Index("orders_search_idx", "search", postgresql_using="gin"),
     comment="The true copy of each order. Written by gateway/orders/apply.py alone. core NULL: only its removal is "
     "known. removed_at: the time of the read that found it gone.",
@@ -387,8 +435,12 @@ rereads = Table(
     Column("delivery_id", BigInteger, comment="the delivery that asked for it"),
     Column("due_at", DateTime(timezone=True), nullable=False),
     Column("attempts", SmallInteger, nullable=False, server_default="0"),
-    Column("again_at", DateTime(timezone=True), nullable=False,
-           comment="the latest wish: a read that began before it does not fulfil it"),
+    Column(
+        "again_at",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="the latest wish: a read that began before it does not fulfil it",
+    ),
     Column("problem", Text),
     Column("problem_detail", Text),
     _created_at(),
@@ -437,8 +489,14 @@ sync_runs = Table(
     CheckConstraint("verdict IN ('complete', 'incomplete', 'unknown')", name="verdict"),
     # At most one run of a store is running at a time.
     Index("sync_runs_one_running_idx", "connection_id", unique=True, postgresql_where=text("state = 'running'")),
-    Index("sync_runs_one_queued_idx", "connection_id", "kind", text("coalesce(days, 0)"), unique=True,
-          postgresql_where=text("state = 'queued'")),
+    Index(
+        "sync_runs_one_queued_idx",
+        "connection_id",
+        "kind",
+        text("coalesce(days, 0)"),
+        unique=True,
+        postgresql_where=text("state = 'queued'"),
+    ),
     Index("sync_runs_account_idx", "account_id", "id"),
     Index("sync_runs_open_idx", "connection_id", "id", postgresql_where=text("state IN ('queued', 'running')")),
     comment="Sync Order and catch-up runs. seen_at: a sign of life of the worker that has it.",
@@ -451,16 +509,25 @@ run_items = Table(
     Column("external_id", Text, nullable=False),
     Column("account_id", BigInteger, nullable=False),
     Column("outcome", Text, nullable=False),
-    Column("pass", SmallInteger, nullable=False, comment="the last listing that named it; negative: looked up singly after it"),
+    Column(
+        "pass",
+        SmallInteger,
+        nullable=False,
+        comment="the last listing that named it; negative: looked up singly after it",
+    ),
     _instant("updated_at"),
     Column("problem", Text),
     Column("problem_detail", Text),
     PrimaryKeyConstraint("run_id", "external_id"),
     ForeignKeyConstraint(["run_id"], ["sync_runs.id"], ondelete="CASCADE"),
     CheckConstraint(
-        "outcome IN ('created', 'updated', 'unchanged', 'newer_here', 'failed', 'removed', 'hidden')",
-        name="outcome"),
-    Index("run_items_trouble_idx", "run_id", "external_id",
-          postgresql_where=text("outcome IN ('failed', 'removed', 'hidden')")),
+        "outcome IN ('created', 'updated', 'unchanged', 'newer_here', 'failed', 'removed', 'hidden')", name="outcome"
+    ),
+    Index(
+        "run_items_trouble_idx",
+        "run_id",
+        "external_id",
+        postgresql_where=text("outcome IN ('failed', 'removed', 'hidden')"),
+    ),
     comment="What a run did with each order.",
 )

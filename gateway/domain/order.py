@@ -15,6 +15,7 @@ SHAPE = 1
 """Raised by each release that changes what the parts below hold: a digest of another shape is never compared."""
 
 PartName = Literal["core", "person"]
+PARTS: tuple[PartName, ...] = ("core", "person")
 
 PaymentStatus = Literal[
     "pending",

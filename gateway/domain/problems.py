@@ -64,110 +64,279 @@ class Refused(GatewayError):
     """This input can't be taken as it is; the same input again gives the same answer."""
 
 
+# fmt: off - the catalogue reads as a table
 # --- receiving -------------------------------------------------------------------------------------------------
-SIGNATURE_MISSING = _add("webhook.signature_missing", "A webhook came without a signature",
+SIGNATURE_MISSING = _add(
+    "webhook.signature_missing",
+    "A webhook came without a signature",
     "The request named a webhook topic but carried no signature, so nobody vouches for it.",
     "Nothing to do if you don't know the sender. If it is your store, check that no proxy strips its headers.",
-    "operator", "never")
-SIGNATURE_MALFORMED = _add("webhook.signature_malformed", "A webhook's signature can't be read",
+    "operator",
+    "never",
+)
+SIGNATURE_MALFORMED = _add(
+    "webhook.signature_malformed",
+    "A webhook's signature can't be read",
     "The signature is not base64 of the right length.",
-    "Check that no proxy rewrites headers; otherwise ignore it: the request was refused.", "operator", "never")
-SIGNATURE_WRONG = _add("webhook.signature_wrong", "A webhook's signature does not match",
+    "Check that no proxy rewrites headers; otherwise ignore it: the request was refused.",
+    "operator",
+    "never",
+)
+SIGNATURE_WRONG = _add(
+    "webhook.signature_wrong",
+    "A webhook's signature does not match",
     "The body was signed with another secret, or was altered on its way.",
-    "If webhooks of this store stopped, repair them via Store → Integrations.", "merchant", "after_fix")
-SIGNATURE_STALE = _add("webhook.signature_stale", "A webhook's signature is too old",
+    "If webhooks of this store stopped, repair them via Store → Integrations.",
+    "merchant",
+    "after_fix",
+)
+SIGNATURE_STALE = _add(
+    "webhook.signature_stale",
+    "A webhook's signature is too old",
     "Its signed time is more than five minutes away from our clock.",
-    "Check this server's clock; a replayed request is refused rightly.", "operator", "later")
-BODY_NOT_JSON = _add("webhook.body_not_json", "A webhook's body is not JSON",
+    "Check this server's clock; a replayed request is refused rightly.",
+    "operator",
+    "later",
+)
+BODY_NOT_JSON = _add(
+    "webhook.body_not_json",
+    "A webhook's body is not JSON",
     "The platform signed it, but it can't be read as JSON.",
     "The order is found again by the next sync. Replay the delivery after an update of the gateway.",
-    "us", "after_fix")
-BODY_WITHOUT_ORDER_ID = _add("webhook.no_order_id", "A webhook names no order",
-    "The body is JSON, but it holds no order id.", "The next sync finds what it was about.", "us", "after_fix")
-CONNECTION_UNKNOWN = _add("webhook.connection_unknown", "No store is known for this webhook",
+    "us",
+    "after_fix",
+)
+BODY_WITHOUT_ORDER_ID = _add(
+    "webhook.no_order_id",
+    "A webhook names no order",
+    "The body is JSON, but it holds no order id.",
+    "The next sync finds what it was about.",
+    "us",
+    "after_fix",
+)
+CONNECTION_UNKNOWN = _add(
+    "webhook.connection_unknown",
+    "No store is known for this webhook",
     "It was signed by a platform for a shop that is not connected here yet.",
-    "It is kept, and applied once the shop is connected.", "merchant", "after_fix")
-METHOD_REFUSED = _add("webhook.method", "Webhooks are sent by POST",
-    "This address takes nothing else.", "Nothing to do: it is an address for machines.", "operator", "never")
-BODY_TOO_LARGE = _add("webhook.body_too_large", "A webhook's body is too large",
-    "It is longer than MAX_BODY_BYTES.", "Raise MAX_BODY_BYTES if your orders are that large; a sync fetches it meanwhile.",
-    "operator", "after_fix")
-BODY_TOO_SLOW = _add("webhook.body_too_slow", "A webhook's body did not arrive in time",
-    "It was not here ten seconds after its headers.", "Nothing: the platform or a catch-up brings it.", "us", "later")
-BODY_CUT = _add("webhook.body_cut", "A webhook's body was cut off",
-    "Fewer bytes came than its headers said.", "Nothing: the platform or a catch-up brings it.", "us", "later")
-WORKER_KILLER = _add("delivery.stopped_the_worker", "This delivery stopped the worker",
+    "It is kept, and applied once the shop is connected.",
+    "merchant",
+    "after_fix",
+)
+METHOD_REFUSED = _add(
+    "webhook.method",
+    "Webhooks are sent by POST",
+    "This address takes nothing else.",
+    "Nothing to do: it is an address for machines.",
+    "operator",
+    "never",
+)
+BODY_TOO_LARGE = _add(
+    "webhook.body_too_large",
+    "A webhook's body is too large",
+    "It is longer than MAX_BODY_BYTES.",
+    "Raise MAX_BODY_BYTES if your orders are that large; a sync fetches it.",
+    "operator",
+    "after_fix",
+)
+BODY_TOO_SLOW = _add(
+    "webhook.body_too_slow",
+    "A webhook's body did not arrive in time",
+    "It was not here ten seconds after its headers.",
+    "Nothing: the platform or a catch-up brings it.",
+    "us",
+    "later",
+)
+BODY_CUT = _add(
+    "webhook.body_cut",
+    "A webhook's body was cut off",
+    "Fewer bytes came than its headers said.",
+    "Nothing: the platform or a catch-up brings it.",
+    "us",
+    "later",
+)
+WORKER_KILLER = _add(
+    "delivery.stopped_the_worker",
+    "This delivery stopped the worker",
     "Applying it ended the worker's process more than once, so it was set aside and the line went on.",
-    "Please report it with the delivery's number; replay it after an update.", "us", "after_fix")
+    "Please report it with the delivery's number; replay it after an update.",
+    "us",
+    "after_fix",
+)
 
-PRIVACY_WAITING = _add("privacy.waiting", "A privacy request waits for you",
+PRIVACY_WAITING = _add(
+    "privacy.waiting",
+    "A privacy request waits for you",
     "The platform asks to show or erase a customer's data; this release does not do that by itself.",
-    "Handle it by hand within 30 days; the request is kept here.", "operator", "never")
+    "Handle it by hand within 30 days; the request is kept here.",
+    "operator",
+    "never",
+)
 
 # --- payloads --------------------------------------------------------------------------------------------------
-PAYLOAD_FIELD = _add("payload.field", "A field of the order can't be read",
+PAYLOAD_FIELD = _add(
+    "payload.field",
+    "A field of the order can't be read",
     "The platform sent {field} in a form that is not known: {why}.",
-    "The rest of the run is not touched. Retry; if it stays, report the order's number.", "us", "after_fix")
-PAYLOAD_NOT_AN_ORDER = _add("payload.not_an_order", "What the platform sent is not an order",
+    "The rest of the run is not touched. Retry; if it stays, report the order's number.",
+    "us",
+    "after_fix",
+)
+PAYLOAD_NOT_AN_ORDER = _add(
+    "payload.not_an_order",
+    "What the platform sent is not an order",
     "The answer's form is not that of an order: {why}.",
-    "Retry; if it stays, something between us and the store answers in its place.", "merchant", "later")
+    "Retry; if it stays, something between us and the store answers in its place.",
+    "merchant",
+    "later",
+)
 
 # --- connections -----------------------------------------------------------------------------------------------
-TOKEN_REVOKED = _add("connection.token_revoked", "The store no longer accepts our key",
+TOKEN_REVOKED = _add(
+    "connection.token_revoked",
+    "The store no longer accepts our key",
     "The platform answered that our access was revoked or never given.",
-    "Check your connection via Store → Integrations, then retry.", "merchant", "after_fix")
-PERMISSION_MISSING = _add("connection.permission_missing", "The store does not let us read orders",
-    "The platform refused access to orders: {why}.", "Grant the permission via Store → Integrations, then retry.",
-    "merchant", "after_fix")
-SHOP_FROZEN = _add("connection.shop_frozen", "The shop is frozen or locked",
-    "The platform says that the shop's account is not active.", "Open the shop's admin and settle it there.",
-    "merchant", "after_fix")
-SHOP_GONE = _add("connection.shop_gone", "The shop can't be found",
+    "Check your connection via Store → Integrations, then retry.",
+    "merchant",
+    "after_fix",
+)
+PERMISSION_MISSING = _add(
+    "connection.permission_missing",
+    "The store does not let us read orders",
+    "The platform refused access to orders: {why}.",
+    "Grant the permission via Store → Integrations, then retry.",
+    "merchant",
+    "after_fix",
+)
+SHOP_FROZEN = _add(
+    "connection.shop_frozen",
+    "The shop is frozen or locked",
+    "The platform says that the shop's account is not active.",
+    "Open the shop's admin and settle it there.",
+    "merchant",
+    "after_fix",
+)
+SHOP_GONE = _add(
+    "connection.shop_gone",
+    "The shop can't be found",
     "The platform does not know this shop or address any more.",
-    "Check the address via Store → Integrations, then reconnect.", "merchant", "after_fix")
-STORE_UNREACHABLE = _add("store.unreachable", "The store can't be reached",
-    "There was no answer: {why}.", "It is tried again by itself. If it lasts, check that the shop is online.",
-    "merchant", "later")
-STORE_THROTTLED = _add("store.throttled", "The store asks us to slow down",
-    "The platform's limit of calls is used up for the moment.", "It goes on by itself.", "us", "later")
-STORE_ERROR = _add("store.error", "The store answered with an error",
-    "The platform answered {status}.", "It is tried again by itself. If it lasts, check the platform's status page.",
-    "merchant", "later")
-STORE_NOT_JSON = _add("store.not_json", "Something answers in the store's place",
+    "Check the address via Store → Integrations, then reconnect.",
+    "merchant",
+    "after_fix",
+)
+STORE_UNREACHABLE = _add(
+    "store.unreachable",
+    "The store can't be reached",
+    "There was no answer: {why}.",
+    "It is tried again by itself. If it lasts, check that the shop is online.",
+    "merchant",
+    "later",
+)
+STORE_THROTTLED = _add(
+    "store.throttled",
+    "The store asks us to slow down",
+    "The platform's limit of calls is used up for the moment.",
+    "It goes on by itself.",
+    "us",
+    "later",
+)
+STORE_ERROR = _add(
+    "store.error",
+    "The store answered with an error",
+    "The platform answered {status}.",
+    "It is tried again by itself. If it lasts, check the platform's status page.",
+    "merchant",
+    "later",
+)
+STORE_NOT_JSON = _add(
+    "store.not_json",
+    "Something answers in the store's place",
     "The answer is not the platform's: {why}. Often a firewall, a log-in wall or a maintenance page.",
-    "Check that the shop's API is open for this server, then retry.", "merchant", "later")
-STORE_REQUEST_REFUSED = _add("store.request_refused", "The store refused our request",
-    "The platform answered {status}: {why}.", "Please report it: our request has to change.", "us", "after_fix")
+    "Check that the shop's API is open for this server, then retry.",
+    "merchant",
+    "later",
+)
+STORE_REQUEST_REFUSED = _add(
+    "store.request_refused",
+    "The store refused our request",
+    "The platform answered {status}: {why}.",
+    "Please report it: our request has to change.",
+    "us",
+    "after_fix",
+)
 
 # --- sync runs -------------------------------------------------------------------------------------------------
-WINDOW_REFUSED = _add("sync.window_refused", "This window can't be synced",
-    "{why}", "Choose 7, 14, 30 or 60 days.", "merchant", "never")
-STORE_NOT_FOUND = _add("store.not_found", "There is no such store",
-    "The store is not one of this account's.", "Choose a store from the list.", "merchant", "never")
-STORE_NOT_CONNECTED = _add("store.not_connected", "The store is not connected",
-    "Its connection is {state}: {why}", "Check your connection via Store → Integrations, then retry.",
-    "merchant", "after_fix")
-RUN_SUPERSEDED = _add("sync.superseded", "Another worker took this run over",
-    "This worker was away too long, and another one went on from the last page.", "Nothing: the run goes on.",
-    "us", "never")
-ORDER_HIDDEN = _add("order.hidden", "The platform does not show this order to us",
+WINDOW_REFUSED = _add(
+    "sync.window_refused", "This window can't be synced", "{why}", "Choose 7, 14, 30 or 60 days.", "merchant", "never"
+)
+STORE_NOT_FOUND = _add(
+    "store.not_found",
+    "There is no such store",
+    "The store is not one of this account's.",
+    "Choose a store from the list.",
+    "merchant",
+    "never",
+)
+STORE_NOT_CONNECTED = _add(
+    "store.not_connected",
+    "The store is not connected",
+    "Its connection is {state}: {why}",
+    "Check your connection via Store → Integrations, then retry.",
+    "merchant",
+    "after_fix",
+)
+RUN_SUPERSEDED = _add(
+    "sync.superseded",
+    "Another worker took this run over",
+    "This worker was away too long, and another one went on from the last page.",
+    "Nothing: the run goes on.",
+    "us",
+    "never",
+)
+ORDER_HIDDEN = _add(
+    "order.hidden",
+    "The platform does not show this order to us",
     "Our permission does not reach it (on Shopify: orders created more than 60 days ago).",
-    "Nothing changes here. Grant read_all_orders if you need it.", "merchant", "after_fix")
+    "Nothing changes here. Grant read_all_orders if you need it.",
+    "merchant",
+    "after_fix",
+)
 
 # --- ours ------------------------------------------------------------------------------------------------------
-DATABASE_AWAY = _add("internal.database_away", "The database can't be reached",
-    "PostgreSQL did not answer in time.", "It is tried again by itself; the operator should look at the database.",
-    "operator", "later")
-KEY_MISSING = _add("internal.key_missing", "A stored secret can't be opened",
+DATABASE_AWAY = _add(
+    "internal.database_away",
+    "The database can't be reached",
+    "PostgreSQL did not answer in time.",
+    "It is tried again by itself; the operator should look at the database.",
+    "operator",
+    "later",
+)
+KEY_MISSING = _add(
+    "internal.key_missing",
+    "A stored secret can't be opened",
     "It was encrypted with the key {key}, which is not among ENCRYPTION_KEYS.",
-    "Put that key back into ENCRYPTION_KEYS (after the new one), then start again.", "operator", "after_fix")
-TOO_MANY_BODIES = _add("internal.too_busy", "Too much at once",
-    "The bodies in hand reached this process's limit.", "The platform tries again by itself.", "us", "now")
-UNEXPECTED = _add("internal.unexpected", "Something went wrong on our side",
-    "An error that we did not foresee: {why}.", "It is tried again by itself. If it stays, please report it.",
-    "us", "later")
+    "Put that key back into ENCRYPTION_KEYS (after the new one), then start again.",
+    "operator",
+    "after_fix",
+)
+TOO_MANY_BODIES = _add(
+    "internal.too_busy",
+    "Too much at once",
+    "The bodies in hand reached this process's limit.",
+    "The platform tries again by itself.",
+    "us",
+    "now",
+)
+UNEXPECTED = _add(
+    "internal.unexpected",
+    "Something went wrong on our side",
+    "An error that we did not foresee: {why}.",
+    "It is tried again by itself. If it stays, please report it.",
+    "us",
+    "later",
+)
 
 
+# fmt: on
 class _Facts(dict[str, object]):
     def __missing__(self, key: str) -> str:
         return "—"
@@ -176,5 +345,11 @@ class _Facts(dict[str, object]):
 def describe(problem: Problem, facts: dict[str, object]) -> Problem:
     """The same entry with its braces filled in from `facts`; an unknown fact reads as a dash."""
     known = _Facts(facts)
-    return Problem(problem.code, problem.title.format_map(known), problem.cause.format_map(known),
-                   problem.fix.format_map(known), problem.who, problem.retry)
+    return Problem(
+        problem.code,
+        problem.title.format_map(known),
+        problem.cause.format_map(known),
+        problem.fix.format_map(known),
+        problem.who,
+        problem.retry,
+    )

@@ -16,6 +16,7 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection
 
+from gateway.db.engine import cursor as cursor_of
 from gateway.domain.order import SHAPE, PartName
 from gateway.orders.changes import differences
 from gateway.orders.reading import Part, Reading, canonical, digest
@@ -65,7 +66,8 @@ def _columns() -> list[tuple[str, str]]:
     for part in ("core", "person"):
         columns += [(f"{part}_{name}", kind) for name, kind in _TYPES.items()]
         columns.append((part, "bytea"))
-    return columns + [
+    return [
+        *columns,
         ("raw", "bytea"), ("raw_kind", "text"), ("existence_observed_at", "timestamptz"), ("number", "text"),
         ("placed_at", "timestamptz"), ("payment_status", "text"), ("fulfilment_status", "text"), ("currency", "text"),
         ("total", "numeric"), ("item_count", "int4"), ("customer_name", "text"),
@@ -210,7 +212,7 @@ def apply(
         return []
     best = _reduce(readings)
     keys = sorted(best)
-    with tx.connection.cursor(row_factory=namedtuple_row) as cursor:
+    with cursor_of(tx, row_factory=namedtuple_row) as cursor:
         cursor.execute(_UPSERT, _arrays([best[key] for key in keys]))
         written = {Key(row.connection_id, row.external_id): row for row in cursor.fetchall()}
         refused = [key for key in keys if key not in written]
@@ -253,7 +255,7 @@ def remove(tx: Connection, removals: Iterable[Removal], *, source: Source, quiet
         return {}
     rows = [latest[key] for key in sorted(latest)]
     done = dict.fromkeys(latest, False)
-    with tx.connection.cursor(row_factory=namedtuple_row) as cursor:
+    with cursor_of(tx, row_factory=namedtuple_row) as cursor:
         cursor.execute(
             _REMOVE,
             (
@@ -317,9 +319,7 @@ def _greater(one: Part | None, two: Part | None) -> Part | None:
     return two if two.version > one.version else one
 
 
-def _answers(
-    readings: Sequence[Reading], best: dict[Key, Reading], outcomes: dict[Key, Applied]
-) -> list[Applied]:
+def _answers(readings: Sequence[Reading], best: dict[Key, Reading], outcomes: dict[Key, Applied]) -> list[Applied]:
     """What became of each reading: of those that say the same about one order, the first is told what was written."""
     told: set[Key] = set()
     answers = []
@@ -453,9 +453,7 @@ def _wishes(
 
 
 def _wish(reading: Reading, reason: str, due_at: datetime | None) -> Wish:
-    return Wish(
-        reading.account_id, reading.connection_id, reading.external_id, reason, due_at, reading.source_id
-    )
+    return Wish(reading.account_id, reading.connection_id, reading.external_id, reason, due_at, reading.source_id)
 
 
 def _parts(reading: Reading) -> list[tuple[str, Part]]:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from gateway.db.engine import cursor as cursor_of
+
 
 class Wish(NamedTuple):
     """`due_at` by our own clock; None: at once."""
@@ -37,7 +39,7 @@ def want(tx: Connection, wishes: Sequence[Wish]) -> None:
     """Note that these orders must be read again; it commits with whatever asked for it."""
     if not wishes:
         return
-    with tx.connection.cursor() as cursor:
+    with cursor_of(tx) as cursor:
         cursor.execute(
             _WANT,
             (

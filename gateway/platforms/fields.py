@@ -16,8 +16,13 @@ import msgspec
 
 from gateway.domain.problems import PAYLOAD_FIELD, PAYLOAD_NOT_AN_ORDER, Refused
 
-_NO_DECIMALS = frozenset("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split())
-_THREE_DECIMALS = frozenset("BHD IQD JOD KWD LYD OMR TND".split())
+# fmt: off
+_NO_DECIMALS = frozenset((
+    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF",
+    "XPF",
+))
+# fmt: on
+_THREE_DECIMALS = frozenset(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"))
 """ISO 4217 minor units, as of 2026-11; every other currency has two."""
 
 

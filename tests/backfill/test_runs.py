@@ -234,7 +234,11 @@ def _open(simulation: Simulation, connection: int, days: int = 7, account: int |
 def test_a_double_click_gets_the_running_one_and_another_window_waits(simulation: Simulation, store: Store) -> None:
     connection = simulation.connect(store)
 
-    first, again, other = _open(simulation, connection), _open(simulation, connection), _open(simulation, connection, 30)
+    first, again, other = (
+        _open(simulation, connection),
+        _open(simulation, connection),
+        _open(simulation, connection, 30),
+    )
 
     assert not first.already_running
     assert (again.run_id, again.already_running) == (first.run_id, True)
@@ -450,9 +454,7 @@ def test_a_new_connection_catches_up_from_its_install(simulation: Simulation, st
 
     window = catch_up.window_since(connection, simulation.now() + timedelta(hours=1))
 
-    assert window == Window(
-        BEGINNING - timedelta(minutes=15), BEGINNING + timedelta(hours=1) - timedelta(seconds=5)
-    )
+    assert window == Window(BEGINNING - timedelta(minutes=15), BEGINNING + timedelta(hours=1) - timedelta(seconds=5))
 
 
 def test_every_problem_that_a_run_can_stop_with_is_in_the_catalogue() -> None:

@@ -61,8 +61,7 @@ def _run(url: str, overview: dict[str, Any], store: dict[str, Any], folder: Path
             while row is None:
                 row = connection.execute(
                     "SELECT extract(epoch FROM finished_at - started_at), created, unchanged, verdict FROM sync_runs"
-                    " WHERE kind = 'manual' AND state = 'finished' ORDER BY id DESC LIMIT 1 OFFSET %s",
-                    (0,) if len(seconds) == 0 else (0,),
+                    " WHERE kind = 'manual' AND state = 'finished' ORDER BY id DESC LIMIT 1"
                 ).fetchone() if _finished(connection) > len(seconds) else None  # fmt: skip
                 time.sleep(0.05)
             seconds.append(float(row[0]))

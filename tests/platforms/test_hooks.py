@@ -233,7 +233,11 @@ def test_shopify_takes_only_a_shops_own_domain(shop: str) -> None:
         ("orders/edited", b'{"order_edit":{"id":1,"order_id":7}}', OrderNotice("7", None)),
         ("refunds/create", b'{"id":1,"order_id":7}', OrderNotice("7", None)),
         ("app/uninstalled", b'{"myshopify_domain":"A.myshopify.com"}', Uninstalled("a.myshopify.com")),
-        ("customers/redact", b'{"shop_domain":"a.myshopify.com"}', PrivacyRequest("customers/redact", "a.myshopify.com")),
+        (
+            "customers/redact",
+            b'{"shop_domain":"a.myshopify.com"}',
+            PrivacyRequest("customers/redact", "a.myshopify.com"),
+        ),
     ],
 )
 def test_shopify_topics_become_notices(topic: str, body: bytes, notice: object) -> None:
@@ -244,7 +248,9 @@ def test_shopify_topics_become_notices(topic: str, body: bytes, notice: object) 
 def test_woocommerces_ping_is_a_ping() -> None:
     headers = {"content-type": "application/x-www-form-urlencoded", "user-agent": "WooCommerce/11.0.1 Hookshot"}
 
-    assert REGISTRY["woocommerce"].address(HookRequest("/webhooks/woocommerce/k", headers, b"webhook_id=1", NOW)) == Ping()
+    assert (
+        REGISTRY["woocommerce"].address(HookRequest("/webhooks/woocommerce/k", headers, b"webhook_id=1", NOW)) == Ping()
+    )
 
 
 def test_an_unsigned_request_with_a_topic_is_no_ping() -> None:
@@ -274,4 +280,6 @@ def test_hmac_is_over_bytes() -> None:
     """The helper of this file signs what the platforms sign: guarded by one published vector."""
     expected = "B23tXN681gZ0qIWNRrgtzBE9XSDo5yaUu6wfmhu3a7g="
 
-    assert base64.b64encode(hmac.new(b"test_secret_key", b'{"foo": "bar"}', hashlib.sha256).digest()).decode() == expected
+    assert (
+        base64.b64encode(hmac.new(b"test_secret_key", b'{"foo": "bar"}', hashlib.sha256).digest()).decode() == expected
+    )

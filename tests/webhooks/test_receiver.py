@@ -187,9 +187,7 @@ def test_when_the_database_is_away_the_answer_is_503_with_a_time_to_come_back(ga
     assert _stored(gateway) == 1
 
 
-def test_a_look_up_that_fails_is_answered_503_and_never_4xx(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_look_up_that_fails_is_answered_503_and_never_4xx(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     def busy(*_: Any, **__: Any) -> None:
         raise Busy
 

@@ -21,7 +21,9 @@ from gateway.platforms import fields
 from gateway.platforms.base import Kind, Normalised, Payload
 
 
-def normalise(payload: Payload, *, kind: Kind = "api", granted: Collection[PartName] = ("core", "person")) -> Normalised:
+def normalise(
+    payload: Payload, *, kind: Kind = "api", granted: Collection[PartName] = ("core", "person")
+) -> Normalised:
     """One receipt. Raises Refused(payload.field) naming the field that can't be read."""
     grand = fields.child(payload, "grandtotal")
     if grand is None:
@@ -125,9 +127,7 @@ def _fulfilment(payload: Payload, status: str) -> FulfilmentStatus:
     return "cancelled" if status in ("canceled", "fully refunded") else "unfulfilled"
 
 
-def _moment(
-    transactions: list[Payload], name: str, choose: Callable[[list[datetime]], datetime]
-) -> datetime | None:
+def _moment(transactions: list[Payload], name: str, choose: Callable[[list[datetime]], datetime]) -> datetime | None:
     moments = [moment for entry in transactions if (moment := fields.epoch_seconds(entry, name)) is not None]
     return choose(moments) if moments else None
 

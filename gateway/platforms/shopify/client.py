@@ -32,7 +32,7 @@ from gateway.platforms.shopify.orders import gid
 PAGE_SIZE = 50
 LINES = 10
 SMALLEST = (10, 5)
-"""50 orders × 10 lines to begin with; 10 × 5 stays under the cap of 1,000 by every known reading of the costs."""
+"""50 orders of 10 lines to begin with; 10 of 5 stays under the cap of 1,000 by every known reading of the costs."""
 
 _PERSONAL = frozenset({"email", "phone", "billingAddress", "shippingAddress", "note", "customAttributes", "customer"})
 

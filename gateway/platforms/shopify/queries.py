@@ -39,7 +39,9 @@ ORDERS_BY_ID = f"""query OrdersById($ids: [ID!]!, $lines: Int!) {{
 }}"""
 
 MORE_LINES = f"""query MoreLines($id: ID!, $after: String) {{
-  order(id: $id) {{ lineItems(first: 100, after: $after) {{ pageInfo {{ hasNextPage endCursor }} nodes {{ {_LINE} }} }} }}
+  order(id: $id) {{
+    lineItems(first: 100, after: $after) {{ pageInfo {{ hasNextPage endCursor }} nodes {{ {_LINE} }} }}
+  }}
 }}"""
 
 COUNT = """query Count($query: String!) { ordersCount(query: $query, limit: null) { count precision } }"""

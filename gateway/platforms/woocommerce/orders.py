@@ -26,7 +26,9 @@ _FULFILMENT: dict[str, FulfilmentStatus] = {
 }
 
 
-def normalise(payload: Payload, *, kind: Kind = "api", granted: Collection[PartName] = ("core", "person")) -> Normalised:
+def normalise(
+    payload: Payload, *, kind: Kind = "api", granted: Collection[PartName] = ("core", "person")
+) -> Normalised:
     """One order. Raises Refused(payload.field) naming the field that can't be read."""
     currency = fields.text(payload, "currency")
     if not currency:
