@@ -19,13 +19,18 @@ from config.logging import configure_logging
 from config.settings import Settings, load_settings
 from gateway import worker
 from gateway.accounts.commands import user
-from gateway.connections import health  # noqa: F401 - its job registers itself
+from gateway.connections import (
+    health,  # noqa: F401 - its job registers itself
+    model,
+)
 from gateway.connections.access import Access
 from gateway.connections.commands import stores
 from gateway.db import migrate
 from gateway.db.engine import Database
 from gateway.orders import feed
+from gateway.platforms import REGISTRY
 from gateway.platforms.base import App as PlatformApp
+from gateway.sandbox.commands import sandbox_commands
 from gateway.vault import Vault
 from gateway.web import api, api_frame, frame, pages, settings_pages
 from webhooks import api as deliveries_api
@@ -140,7 +145,17 @@ def _register_commands(app: Flask) -> None:
         configure_logging()
         _work(app.extensions["settings"], app.extensions["access"])
 
-    for command in (user, stores, sync, deliveries, migrate_command, worker_command):
+    def webhook_door(store_id: int) -> tuple[str, str]:
+        access: Access = app.extensions["access"]
+        with access.database.transaction() as tx:
+            connection = model.get(tx, store_id)
+        if connection is None or connection.platform != "woocommerce":
+            raise click.ClickException(f"There is no WooCommerce store {store_id}. See: flask stores list")
+        address = REGISTRY["woocommerce"].deliveries_address(access.public_url, connection.key)
+        return address, access.vault.open_list(connection.hook_secrets)[0]
+
+    sandbox = sandbox_commands(webhook_door)
+    for command in (user, stores, sync, deliveries, sandbox, migrate_command, worker_command):
         app.cli.add_command(command)
 
 
