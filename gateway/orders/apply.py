@@ -7,7 +7,7 @@ commutative, associative and idempotent. The guard stands in the SQL; no writer 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -68,9 +68,10 @@ def _columns() -> list[tuple[str, str]]:
         columns.append((part, "bytea"))
     return [
         *columns,
-        ("raw", "bytea"), ("raw_kind", "text"), ("existence_observed_at", "timestamptz"), ("number", "text"),
-        ("placed_at", "timestamptz"), ("payment_status", "text"), ("fulfilment_status", "text"), ("currency", "text"),
-        ("total", "numeric"), ("item_count", "int4"), ("customer_name", "text"),
+        ("raw", "bytea"), ("raw_kind", "text"), ("person_raw", "bytea"), ("person_raw_kind", "text"),
+        ("existence_observed_at", "timestamptz"), ("number", "text"), ("placed_at", "timestamptz"),
+        ("payment_status", "text"), ("fulfilment_status", "text"), ("currency", "text"), ("total", "numeric"),
+        ("item_count", "int4"), ("customer_name", "text"),
     ]  # fmt: skip
 
 
@@ -116,7 +117,8 @@ def _upsert() -> str:
     for name in ("raw", "raw_kind"):
         sets.append(f"{name} = CASE WHEN {core_raw} THEN excluded.{name} ELSE o.{name} END")
         sets.append(
-            f"person_{name} = CASE WHEN {core_raw} AND {person_raw} THEN NULL WHEN {person_raw} THEN excluded.{name}"
+            f"person_{name} = CASE WHEN {core_raw} AND {person_raw} THEN excluded.person_{name}"
+            f" WHEN {person_raw} THEN coalesce(excluded.person_{name}, excluded.{name})"
             f" WHEN {core_raw} AND o.person_digest IS NOT NULL THEN coalesce(o.person_{name}, o.{name})"
             f" ELSE o.person_{name} END"
         )
@@ -303,14 +305,16 @@ def _merge(one: Reading, two: Reading) -> Reading:
     exists = max((t for t in (one.exists_at, two.exists_at) if t is not None), default=None)
     if person is newer.person and exists == newer.exists_at:
         return newer
-    owner = one if person is one.person else two
-    return Reading(
-        account_id=newer.account_id, connection_id=newer.connection_id, external_id=newer.external_id,
-        core=newer.core, person=person, listing=newer.listing,
-        customer_name=owner.customer_name if person is not None else older.customer_name,
-        raw=newer.raw, raw_kind=newer.raw_kind, exists_at=exists, source_id=newer.source_id,
-        reread_at=newer.reread_at,
-    )  # fmt: skip
+    if person is newer.person:
+        return replace(newer, exists_at=exists)
+    return replace(
+        newer,
+        person=person,
+        customer_name=older.customer_name,
+        exists_at=exists,
+        person_raw=older.person_raw or older.raw,
+        person_raw_kind=older.person_raw_kind or older.raw_kind,
+    )
 
 
 def _greater(one: Part | None, two: Part | None) -> Part | None:
@@ -346,7 +350,8 @@ def _arrays(rows: Sequence[Reading]) -> list[list[Any]]:
         lists.append([None if p is None else p.shape for p in parts])
         lists.append([None if p is None else p.words for p in parts])
         lists.append([None if p is None else p.content for p in parts])
-    lists += [[r.raw for r in rows], [r.raw_kind for r in rows], [r.exists_at for r in rows]]
+    lists += [[r.raw for r in rows], [r.raw_kind for r in rows]]
+    lists += [[r.person_raw for r in rows], [r.person_raw_kind for r in rows], [r.exists_at for r in rows]]
     lists += [list(column) for column in zip(*(r.listing for r in rows), strict=True)]
     lists.append([r.customer_name for r in rows])
     return lists

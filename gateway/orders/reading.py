@@ -56,6 +56,9 @@ class Reading:
     source_id: int | None
     reread_at: datetime
     """By our own clock: when a tie within this second can be settled by another read."""
+    person_raw: bytes | None = None
+    person_raw_kind: Kind | None = None
+    """The payload of the person part, where it came with another one than the core."""
 
 
 _encode = msgspec.json.Encoder(decimal_format="string", order=None).encode
