@@ -36,6 +36,7 @@ from gateway.web import api, api_frame, frame, pages, settings_pages
 from webhooks import api as deliveries_api
 from webhooks import pages as deliveries_pages
 from webhooks import rereads
+from webhooks import retention as _retention  # noqa: F401 - its job registers itself
 from webhooks.apply import Drainer
 from webhooks.commands import deliveries
 from webhooks.directory import Directory

@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from gateway.connections import model
 from gateway.web import wording
+from gateway.web.formats import common_zone
 from gateway.web.request import changes_things, number, scope, transaction
 from webhooks import inbox, listing
 
@@ -34,7 +35,8 @@ def index() -> str:
     rows = rows[:PAGE_SIZE]
     chosen = {"state": state, "store": number("store"), "topic": topic}
     return render_template(
-        "deliveries.html", rows=rows, stores=stores, topics=topics, chosen=chosen,
+        "deliveries.html", zone=common_zone([store for store in stores if chosen["store"] in (None, store["id"])]),
+        rows=rows, stores=stores, topics=topics, chosen=chosen,
         newest=_address(chosen) if request.args.get("before") else None,
         older=_address({**chosen, "before": rows[-1]["id"]}) if more else None,
     )  # fmt: skip

@@ -209,14 +209,18 @@ class Writer:
 
     def _open(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
+            connection = psycopg.connect(
                 self.url,
                 autocommit=True,
                 connect_timeout=3,
                 application_name="gateway receiver",
                 prepare_threshold=1,
-                options="-c timezone=UTC -c statement_timeout=3500 -c lock_timeout=3000",
+                # Whatever the server's default is: an answered webhook is on disk.
+                options="-c timezone=UTC -c statement_timeout=3500 -c lock_timeout=3000 -c synchronous_commit=on",
             )
+            if connection.execute("SHOW fsync").fetchone() != ("on",):
+                log.error("webhook.not_durable", reason="PostgreSQL runs with fsync off")
+            self._connection = connection
         return self._connection
 
     def _drop_connection(self) -> None:

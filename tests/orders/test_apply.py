@@ -42,8 +42,14 @@ class Desk:
         self.account = simulation.account_id
 
     def reading(
-        self, *, observed: float = 0, updated: float = 0, kind: Any = "webhook", parts: Any = ("core", "person"), **changes: Any
-    ) -> Reading:  # fmt: skip
+        self,
+        *,
+        observed: float = 0,
+        updated: float = 0,
+        kind: Any = "webhook",
+        parts: Any = ("core", "person"),
+        **changes: Any,
+    ) -> Reading:
         moment = (T0 + timedelta(seconds=updated)).replace(tzinfo=None).isoformat()
         payload = {**self.payload, "date_modified_gmt": moment, **changes}
         return read_order(
