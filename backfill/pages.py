@@ -70,8 +70,9 @@ def run(run_id: int) -> str:
     """One run: where it is, or what came of it."""
     with transaction() as tx:
         found = _run(tx, run_id)
-        others = runs.recent_runs(tx, scope(), limit=20, store_id=found["connection_id"])
-        return render_template("run.html", runs=others, **_facts(tx, found))
+        recent = runs.recent_runs(tx, scope(), limit=20, store_id=found["connection_id"])
+        others = [one for one in recent if one["id"] != run_id]
+        return render_template("run.html", runs=others, zone=found["time_zone"], **_facts(tx, found))
 
 
 @sync.get("/<id:run_id>/progress")

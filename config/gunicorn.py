@@ -38,8 +38,7 @@ limit_request_fields = 64
 limit_request_field_size = 8190
 
 
-
-class _Logger(Logger):
+class _Logger(Logger):  # type: ignore[misc]  # gunicorn ships no types
     """Without an access log: a path's query may hold a token, and each webhook's fate is in its own log line.
 
     Setting accesslog to None is not enough: beside a logconfig, gunicorn works out every field for nobody (5 % of a

@@ -8,7 +8,7 @@ import marshmallow as ma
 from flask import abort
 
 from gateway.connections import model
-from gateway.domain.problems import NeedsMerchant, Refused
+from gateway.domain.problems import BAD_CURSOR, FEED_STARTED_OVER, NeedsMerchant, Refused
 from gateway.orders import queries
 from gateway.orders.queries import BadCursor, Cursor, OrderFilter, OtherGeneration
 from gateway.orders.schemas import (
@@ -20,7 +20,6 @@ from gateway.orders.schemas import (
 )
 from gateway.web import wording
 from gateway.web.api_frame import MAX_ID, MAX_LIMIT, PageArguments, blueprint, number_cursor
-from gateway.web.problems import BAD_CURSOR, FEED_STARTED_OVER
 from gateway.web.request import scope, transaction
 
 orders_api = blueprint("orders_api", "Orders, stores and what changed.")

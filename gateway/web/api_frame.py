@@ -9,9 +9,8 @@ from flask import Flask, Response, current_app, g, json, render_template, reques
 from flask_smorest import Api, Blueprint
 
 from gateway.accounts import api_tokens
-from gateway.domain.problems import CATALOGUE, NeedsMerchant, Refused
+from gateway.domain.problems import BAD_CURSOR, CATALOGUE, TOKEN_MISSING, NeedsMerchant, Refused
 from gateway.orders.schemas import Instant
-from gateway.web.problems import BAD_CURSOR, TOKEN_MISSING
 from gateway.web.request import now, public, transaction
 
 PREFIX = "/api/v1"

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
+from gateway.domain import problems
 from gateway.domain.problems import (
     DATABASE_AWAY,
     STORE_NOT_FOUND,
@@ -23,7 +24,6 @@ from gateway.domain.problems import (
     Retry,
     describe,
 )
-from gateway.web import problems
 from gateway.web.request import is_fragment
 
 log = structlog.get_logger("gateway.web")

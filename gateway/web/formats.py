@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -11,6 +12,7 @@ from babel import dates, numbers
 from flask import Flask, url_for
 from flask_babel import get_locale, gettext
 from markupsafe import Markup, escape
+from sqlalchemy import RowMapping
 
 from gateway.web.request import now
 
@@ -21,6 +23,12 @@ def zone_of(name: str | None) -> tzinfo:
         return ZoneInfo(name) if name else UTC
     except (ZoneInfoNotFoundError, ValueError):
         return UTC
+
+
+def common_zone(stores: Iterable[RowMapping]) -> str:
+    """By whose clock a list of several stores is told: the one that all share, else UTC. One list has one clock."""
+    zones = {store["time_zone"] or "UTC" for store in stores}
+    return zones.pop() if len(zones) == 1 else "UTC"
 
 
 def as_instant(value: datetime | str | None) -> datetime | None:

@@ -9,8 +9,7 @@ from flask import session as form_session
 from werkzeug.wrappers import Response as AnyResponse
 
 from gateway.accounts import passwords, sessions, throttle, users
-from gateway.domain.problems import Retry
-from gateway.web.problems import LOGIN_THROTTLED, LOGIN_WRONG
+from gateway.domain.problems import LOGIN_THROTTLED, LOGIN_WRONG, Retry
 from gateway.web.request import now, own_path, public, session, transaction
 
 COOKIE = "gateway_session"

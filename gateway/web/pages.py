@@ -15,7 +15,7 @@ from gateway.connections import model
 from gateway.orders import queries
 from gateway.orders.queries import BadCursor, Cursor, OrderFilter
 from gateway.web import wording
-from gateway.web.formats import zone_of
+from gateway.web.formats import common_zone, zone_of
 from gateway.web.request import number, scope, transaction
 
 PAGE_SIZE = 50
@@ -139,10 +139,9 @@ def _cursor() -> Cursor | None:
 
 
 def _zone_of_dates(stores: list[RowMapping]) -> str:
-    """By whose clock a day begins: the chosen store's, or the one that all stores share, else UTC."""
+    """By whose clock the list is told and its days begin: the chosen store's, else the common one."""
     chosen = number("store")
-    zones = {store["time_zone"] for store in stores if chosen in (None, store["id"])}
-    return zones.pop() if len(zones) == 1 else "UTC"
+    return common_zone([store for store in stores if chosen in (None, store["id"])])
 
 
 def _address(**changed: Any) -> str:

@@ -14,9 +14,8 @@ from sqlalchemy import Connection
 
 from gateway.accounts.sessions import Session
 from gateway.db.engine import Database
-from gateway.domain.problems import NeedsMerchant
+from gateway.domain.problems import NOT_ALLOWED, NeedsMerchant
 from gateway.domain.scope import AccountScope
-from gateway.web.problems import NOT_ALLOWED
 
 P = ParamSpec("P")
 R = TypeVar("R")

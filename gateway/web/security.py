@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, current_app, request
 from werkzeug.datastructures import Headers
 
-from gateway.domain.problems import Refused
-from gateway.web.problems import HOST_UNKNOWN
+from gateway.domain.problems import HOST_UNKNOWN, Refused
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
