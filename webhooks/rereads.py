@@ -19,7 +19,7 @@ from gateway.connections.model import Connection
 from gateway.db.engine import Database
 from gateway.domain.order import PARTS
 from gateway.domain.points import reached
-from gateway.domain.problems import ORDER_HIDDEN, GatewayError, NeedsMerchant, Problem, Retry
+from gateway.domain.problems import ORDER_HIDDEN, STORE_THROTTLED, GatewayError, NeedsMerchant, Problem, Retry
 from gateway.orders.apply import Removal, apply, remove
 from gateway.orders.lookups import judge
 from gateway.orders.reading import Reading, read_order
@@ -76,8 +76,11 @@ def reread_batch(access: Access, connection_id: int) -> int:
     except GatewayError as error:
         log.warning("reread.failed", connection=connection_id, problem=error.problem.code)
         done = {look.external_id for look in found}
-        wait = error.after_seconds if isinstance(error, Retry) else 300.0
-        _postpone(access.database, connection, [i for i in ids if i not in done], error.problem, error.detail, wait)
+        if error.problem is STORE_THROTTLED and isinstance(error, Retry):
+            _wait_for_budget(access.database, connection, [*done], error.after_seconds)
+        else:
+            wait = error.after_seconds if isinstance(error, Retry) else 300.0
+            _postpone(access.database, connection, [i for i in ids if i not in done], error.problem, error.detail, wait)
         if isinstance(error, NeedsMerchant):
             with access.database.transaction() as tx:
                 model.set_state(tx, connection_id, "action_needed", error.problem.code, error.detail)
@@ -135,6 +138,19 @@ def _reading(connection: Connection, look: Found, delivery_id: int | None, begun
         connection_id=connection.id, granted=[part for part in PARTS if part not in look.denied],
         source_id=delivery_id,
     )  # fmt: skip
+
+
+def _wait_for_budget(database: Database, connection: Connection, done: Sequence[str], wait: float) -> None:
+    """The store's budget is spent: all that is due waits as long as the platform asks, and no order is to blame."""
+    with database.transaction() as tx:
+        tx.execute(
+            text(
+                "UPDATE rereads SET problem = :code, due_at = now() + greatest(:wait, 0.5) * interval '1 second'"
+                " WHERE connection_id = :id AND external_id <> ALL(:done)"
+                " AND due_at <= now() + greatest(:wait, 0.5) * interval '1 second'"
+            ),
+            {"code": STORE_THROTTLED.code, "wait": wait, "id": connection.id, "done": list(done)},
+        )
 
 
 def _postpone(

@@ -13,6 +13,10 @@ from sqlalchemy.pool import NullPool
 POOL_WAIT_SECONDS = 2
 """A page that gets no connection within this is answered 503 (DESIGN section 7)."""
 
+FROZEN_SECONDS = 60
+"""No transaction of ours waits for anything but PostgreSQL: one idle this long belongs to a frozen process, and its
+locks must not hold up the others."""
+
 
 def sqlalchemy_url(url: str) -> str:
     """The URL with the driver that we use: psycopg 3."""
@@ -41,7 +45,7 @@ class Database:
     def __init__(
         self, url: str, *, pool_size: int = 5, statement_timeout_seconds: float | None = None, name: str = "gateway"
     ) -> None:
-        options = "-c timezone=UTC -c lock_timeout=10s"
+        options = f"-c timezone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout={FROZEN_SECONDS}s"
         if statement_timeout_seconds is not None:
             options += f" -c statement_timeout={int(statement_timeout_seconds * 1000)}"
         arguments: dict[str, object] = {"options": options, "application_name": name, "connect_timeout": 5}

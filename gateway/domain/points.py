@@ -1,4 +1,7 @@
-"""Named points at which a test may kill this process with SIGKILL; otherwise they do nothing."""
+"""Named points at which a test may kill or freeze this process; otherwise they do nothing.
+
+DIE_AT=name or name:how many times it is passed; DIE_WITH=SIGSTOP freezes instead of killing.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ _left = int(_AFTER or 1)
 
 
 def reached(point: str) -> None:
-    """Die at once when the environment's DIE_AT names this point (`name` or `name:how many times`)."""
+    """Die at once, as by kill -9, when this is the point that the environment names."""
     if point == _DIE_AT:
         _die()
 
@@ -18,5 +21,5 @@ def reached(point: str) -> None:
 def _die() -> None:
     global _left
     _left -= 1
-    if _left <= 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if _left == 0:
+        os.kill(os.getpid(), signal.Signals[os.environ.get("DIE_WITH", "SIGKILL")])

@@ -145,3 +145,55 @@ def test_every_permutation_of_what_arrives_ends_the_same_without_a_sync(
         _settle(simulation)
 
         assert simulation.stored(connection) == simulation.truth(connection)
+
+
+@settings(max_examples=8)  # five syncs each
+@given(before=steps, during=steps, after=steps, seed=st.integers(0, 2**32))
+def test_a_part_that_is_not_granted_is_left_alone_until_it_is_granted_again(
+    clean_database: str, before: list[Any], during: list[Any], after: list[Any], seed: int
+) -> None:
+    """Shopify's webhooks say null for what we may not see; null where it is granted would erase."""
+    with Simulation(clean_database, seed=seed) as simulation:
+        simulation.reset()
+        store = simulation.world.add_store("shopify")
+        connection = simulation.connect(store)
+        chance = random.Random(seed)
+        _live(simulation, store, before, chance)
+        store.place()  # without any order, no read can tell what is denied (docs/decisions/0003)
+        simulation.deliver_all()
+        simulation.drain()
+        _settle(simulation)
+        simulation.sync(connection)
+        simulation.reread()
+        known = {external_id: person for external_id, (_, person) in simulation.stored(connection).items()}
+
+        store.protected_data = 0
+        simulation.sync(connection)  # a read says that the part is denied; webhooks alone can't
+        _live(simulation, store, during, chance)
+        _settle(simulation)
+        simulation.sync(connection)
+        simulation.reread()
+
+        stored, truth = simulation.stored(connection), _without_protection(simulation, store, connection)
+        assert {external_id: core for external_id, (core, _) in stored.items()} == {
+            external_id: core for external_id, (core, _) in truth.items()
+        }
+        for external_id, (_, person) in stored.items():
+            assert person == known.get(external_id), "a part that was not granted was touched"
+
+        store.protected_data = 2
+        simulation.sync(connection)
+        _live(simulation, store, after, chance)
+        _settle(simulation)
+        simulation.sync(connection)
+        simulation.reread()
+        assert simulation.stored(connection) == simulation.truth(connection)
+
+
+def _without_protection(simulation: Simulation, store: Store, connection: int) -> dict[str, tuple[str, str]]:
+    """The truth as a granted reader would see it."""
+    store.protected_data = 2
+    try:
+        return simulation.truth(connection)
+    finally:
+        store.protected_data = 0

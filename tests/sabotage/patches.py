@@ -1,0 +1,173 @@
+"""One small sabotage for each promise; the tests named beside it must notice. Texts must occur exactly once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """`edits`: (file, text, what stands there instead). `tests`: what pytest is given; at least one must fail."""
+
+    name: str
+    promise: str
+    edits: tuple[tuple[str, str, str], ...]
+    tests: tuple[str, ...]
+
+
+PATCHES = (
+    Patch(
+        "ack-before-commit",
+        "P1: acked means durable",
+        (
+            (
+                "webhooks/store.py",
+                "        batch.sort(key=lambda waiting: waiting.delivery.delivery_key)\n",
+                "        batch.sort(key=lambda waiting: waiting.delivery.delivery_key)\n"
+                "        for waiting in batch:\n            waiting.done.set()\n",
+            ),
+        ),
+        ("tests/webhooks/test_receiver.py",),
+    ),
+    Patch(
+        "commit-not-durable",
+        "P1: acked means durable",
+        (("webhooks/store.py", "-c synchronous_commit=on", "-c synchronous_commit=off"),),
+        ("tests/crash/test_durability.py",),
+    ),
+    Patch(
+        "guard-without-where",
+        "P2 to P4: a duplicate changes nothing, the newest wins",
+        (("gateway/orders/apply.py", '        f"WHERE {core} OR {person} OR {_EXISTS}\\n"\n', ""),),
+        ("tests/orders/test_apply.py",),
+    ),
+    Patch(
+        "guard-believes-the-last",
+        "P3 and P4: any order converges, the newest wins",
+        (("gateway/orders/apply.py", "OR ({new}) > ({old})))", "OR true))"),),
+        ("tests/orders/test_apply.py",),
+    ),
+    Patch(
+        "settled-ignored",
+        "P4: newest wins, also within one second",
+        (
+            (
+                "gateway/orders/apply.py",
+                'new = ", ".join(f"excluded.{part}_{name}" for name in _PART)',
+                'new = ", ".join(f"excluded.{part}_{name}" for name in _PART if name != "settled")',
+            ),
+            (
+                "gateway/orders/apply.py",
+                'old = ", ".join(f"o.{part}_{name}" for name in _PART)',
+                'old = ", ".join(f"o.{part}_{name}" for name in _PART if name != "settled")',
+            ),
+        ),
+        ("tests/orders/test_apply.py",),
+    ),
+    Patch(
+        "checkpoint-in-a-commit-of-its-own",
+        "P6: a killed process counts nothing twice",
+        (
+            (
+                "backfill/runner.py",
+                '            reached("inside_page")\n            self._count(tx, counted, checkpoint)\n',
+                '        reached("inside_page")\n        with self.access.database.transaction() as tx:\n'
+                "            self._count(tx, counted, checkpoint)\n",
+            ),
+        ),
+        (
+            "tests/backfill/test_runs.py",
+            "tests/crash/test_runs.py::"
+            "test_a_run_whose_worker_is_killed_goes_on_and_counts_once[woocommerce-inside_page:2]",
+        ),
+    ),
+    Patch(
+        "created-from-an-earlier-select",
+        "P5 and P6: additions are what this run's own writes did",
+        (
+            (
+                "gateway/orders/apply.py",
+                "        cursor.execute(_UPSERT, _arrays([best[key] for key in keys]))\n",
+                "        earlier = _stored(cursor, keys)\n"
+                "        cursor.execute(_UPSERT, _arrays([best[key] for key in keys]))\n",
+            ),
+            (
+                "gateway/orders/apply.py",
+                "elif row.old_core_digest is None and reading",
+                "elif key not in earlier and reading",
+            ),
+        ),
+        ("tests/orders/test_apply.py",),
+    ),
+    Patch(
+        "fencing-unchecked",
+        "P6: a frozen worker that wakes up writes nothing",
+        (
+            (
+                "backfill/runner.py",
+                "WHERE id = :id AND fence = :fence AND state = 'running' FOR UPDATE",
+                "WHERE id = :id",
+            ),
+            (
+                "backfill/runner.py",
+                '" hidden = hidden + :hidden, missed = missed + :missed"\n'
+                "                \" WHERE id = :id AND fence = :fence AND state = 'running'\"",
+                '" hidden = hidden + :hidden, missed = missed + :missed"\n                " WHERE id = :id"',
+            ),
+        ),
+        ("tests/backfill/test_runs.py",),
+    ),
+    Patch(
+        "scope-left-out-of-one-query",
+        "P8: one merchant never sees another's data",
+        (
+            (
+                "gateway/orders/queries.py",
+                "FROM orders o WHERE o.account_id = :account AND o.id = :id AND o.core_digest",
+                "FROM orders o WHERE o.id = :id AND o.core_digest",
+            ),
+        ),
+        ("tests/web/test_every_route.py",),
+    ),
+    Patch(
+        "deletion-believed",
+        "deletions are never believed",
+        (
+            (
+                "webhooks/apply.py",
+                "                thin = isinstance(notice, OrderNotice)\n",
+                "                thin = isinstance(notice, OrderNotice)\n"
+                "                if not thin:\n"
+                "                    from gateway.orders.apply import Removal, remove\n\n"
+                "                    at = row.received_at\n"
+                "                    gone = Removal(connection.account_id, connection.id, order_id, at, row.id)\n"
+                '                    remove(tx, [gone], source="delivery")\n',
+            ),
+        ),
+        ("tests/webhooks/test_drain.py",),
+    ),
+    Patch(
+        "ungranted-person-written",
+        "a payload that was not granted a part does not touch it",
+        (("webhooks/apply.py", "granted=connection.granted_parts,", 'granted=("core", "person"),'),),
+        ("tests/orders/test_convergence.py",),
+    ),
+    Patch(
+        "delivery-key-without-the-bodys-digest",
+        "WooCommerce's delivery ids collide within a second",
+        (("gateway/platforms/woocommerce/hooks.py", "{topic}:{delivery}:{digest}", "{topic}:{delivery}"),),
+        ("tests/platforms", "tests/webhooks"),
+    ),
+    Patch(
+        "stores-clock-ignored",
+        "windows are by the platform's clock",
+        (("backfill/runs.py", "until=now - skew)", "until=now)"),),
+        ("tests/backfill/test_runs.py",),
+    ),
+    Patch(
+        "killer-never-set-aside",
+        "P6 and P7: a body that makes the worker die is set aside, the line goes on",
+        (("webhooks/inbox.py", "SET crashes = crashes + 1 WHERE", "SET crashes = crashes WHERE"),),
+        ("tests/webhooks/test_drain.py",),
+    ),
+)
