@@ -32,6 +32,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile(
     "long", parent=hypothesis.settings.get_profile("ci"), derandomize=False, max_examples=2000
 )
+hypothesis.settings.register_profile(
+    "sabotage",  # that a property is broken is enough; nobody reads the smallest case
+    parent=hypothesis.settings.get_profile("ci"),
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

@@ -99,6 +99,22 @@ def test_windows_are_exact_to_the_second_in_every_zone(simulation: Simulation, s
     assert sorted(simulation.stored(connection)) == sorted(inside)
 
 
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("skew", [3600.0, -3600.0])
+def test_windows_are_by_the_stores_clock(simulation: Simulation, platform: str, skew: float) -> None:
+    """Seven days of the store's own clock, which goes wrong by an hour: not of ours."""
+    store = simulation.world.add_store(platform, skew_seconds=skew)
+    connection = simulation.connect(store)
+    theirs = store.now().replace(microsecond=0)
+    inside = [str(store.place(quiet=True, at=theirs + timedelta(seconds=60)).id)]
+    store.place(quiet=True, at=theirs - timedelta(seconds=60))
+    simulation.pass_time(7 * 86_400)
+
+    simulation.sync(connection, days=7)
+
+    assert sorted(simulation.stored(connection)) == inside
+
+
 def test_a_stored_order_that_is_gone_is_removed_and_said_so(simulation: Simulation) -> None:
     store = simulation.world.add_store("woocommerce")
     connection = simulation.connect(store)

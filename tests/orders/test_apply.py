@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import text
 
 from gateway.domain.version import Version
-from gateway.orders import apply as writer
 from gateway.orders import feed
 from gateway.orders.apply import Removal, apply, remove
 from gateway.orders.reading import Reading, read_order
 from gateway.platforms import REGISTRY
+from tests.processes import until
 from tests.simulation import BEGINNING, Simulation
 
 T0 = BEGINNING
@@ -100,6 +100,17 @@ def test_a_duplicate_changes_nothing_and_leaves_no_trace(desk: Desk) -> None:
         "created", "unchanged", "unchanged", "unchanged",
     ]  # fmt: skip
     assert desk.history() == ["created"]
+
+
+def test_what_is_not_newer_does_not_touch_the_row(desk: Desk) -> None:
+    """A refused reading costs no row version: the guard stands in the statement, not in what it writes."""
+    older, newer = desk.reading(updated=1, status="processing"), desk.reading(updated=2, status="completed")
+    desk.write(newer)
+    before = desk.simulation.scalar("SELECT xmin::text || ctid::text FROM orders")
+
+    assert desk.write(older) == ["newer_here"]
+    assert desk.write(newer) == ["unchanged"]
+    assert desk.simulation.scalar("SELECT xmin::text || ctid::text FROM orders") == before
 
 
 def test_equal_content_writes_the_greater_version_and_no_change(desk: Desk) -> None:
@@ -293,6 +304,24 @@ def test_two_writers_at_once_count_each_order_once(desk: Desk) -> None:
     assert desk.history() == ["created"] * 80
 
 
+def test_whoever_waited_for_another_writer_does_not_count_its_order_as_created(desk: Desk) -> None:
+    """The second writer begins before the first commits: what it could have looked up beforehand is out of date."""
+    early, late = desk.reading(updated=1, status="processing"), desk.reading(updated=2, status="completed")
+    told: list[str] = []
+    with desk.simulation.database.transaction() as tx:
+        apply(tx, [early], source="delivery", platforms={desk.connection: "woocommerce"})
+        other = threading.Thread(target=lambda: told.extend(desk.write(late, source="run")))
+        other.start()
+        until(
+            lambda: desk.simulation.scalar("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
+            "the second writer waits for the first",
+        )
+    other.join()
+
+    assert told == ["updated"]
+    assert desk.history() == ["created", "updated"]
+
+
 # --- history and feed ------------------------------------------------------------------------------------------
 def test_a_change_tells_field_by_field_from_what_to_what_and_by_whom(desk: Desk) -> None:
     desk.write(desk.reading(updated=1, status="processing", customer_note="a"))
@@ -327,10 +356,3 @@ def test_one_sequencer_at_a_time(desk: Desk) -> None:
         assert feed.sequence(one) == 1
         with desk.simulation.database.transaction() as two:
             assert feed.sequence(two) == 0
-
-
-def test_the_writer_has_one_guarded_statement_for_each_part() -> None:
-    """P4 rests on this text: a change of it wants a simulation first."""
-    for part in ("core", "person"):
-        assert f"excluded.{part}_epoch, excluded.{part}_updated_at, excluded.{part}_settled" in writer._UPSERT
-    assert "\nWHERE " in writer._UPSERT

@@ -59,11 +59,11 @@ def _unnoticed(patch: Patch, folder: Path, database_url: str) -> str:
             "no:randomly",
             *patch.tests,
         ]
-        environment = {**os.environ, "TEST_DATABASE_URL": database_url}
+        environment = {**os.environ, "TEST_DATABASE_URL": database_url, "HYPOTHESIS_PROFILE": "sabotage"}
         done = subprocess.run(words, cwd=copy, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode == TESTS_FAILED:
-            noticed = next(line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR")))
-            _say(f"noticed    {patch.name}: {noticed.partition(' - ')[0]}")
+        failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED ")]
+        if done.returncode == TESTS_FAILED and failed:
+            _say(f"noticed    {patch.name}: {failed[0].removeprefix('FAILED ').partition(' - ')[0]}")
         else:
             why = f"pytest ended with {done.returncode}\n{(done.stdout + done.stderr)[-1500:]}"
     if why:
