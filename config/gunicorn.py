@@ -7,10 +7,7 @@ before, imports no psycopg, ssl, requests or app (structlog's standard-library p
 from __future__ import annotations
 
 import gc
-import glob
 import os
-import shutil
-import tempfile
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -69,21 +66,6 @@ logconfig_dict: dict[str, Any] = {
 }
 
 
-# Workers add up their metrics in files; a folder from an earlier start would count twice.
-def _fresh_metrics_folder() -> str:
-    data = os.environ.get("DATA_DIR")
-    if not data:
-        return tempfile.mkdtemp(prefix="gateway-metrics-")
-    folder = os.path.join(data, "metrics")  # a place of its own, so that a kill -9 leaves nothing behind for good
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder, mode=0o700)
-    return folder
-
-
-_metrics = _fresh_metrics_folder()
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
-
-
 def post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it so
     """Let the worker log as every other process of ours does, and collect no garbage among what lives for ever.
 
@@ -95,17 +77,3 @@ def post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it s
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
-
-
-def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it so
-    """Forget a dead worker's live gauges: what prometheus_client.multiprocess.mark_process_dead does.
-
-    That module would import ssl into the master, from which the next worker is forked.
-    """
-    for path in glob.glob(os.path.join(glob.escape(_metrics), f"gauge_live*_{worker.pid}.db")):
-        os.remove(path)
-
-
-def on_exit(server: Any) -> None:  # noqa: ARG001 - gunicorn calls it so
-    """Leave nothing in the temporary folder."""
-    shutil.rmtree(_metrics, ignore_errors=True)
