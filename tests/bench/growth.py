@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 
 from gateway.db.engine import Database
+from gateway.domain.scope import AccountScope
 from gateway.orders.apply import apply
+from gateway.orders.queries import Cursor, OrderFilter, count_orders, list_orders
 from gateway.orders.reading import Reading, read_order
 from gateway.platforms import REGISTRY, fields
 from tests.bench import load, place
@@ -24,8 +27,8 @@ INSERT INTO orders (account_id, connection_id, external_id, core_epoch, core_upd
 SELECT account_id, connection_id, 'copy-' || n, core_epoch, core_updated_at, core_settled, core_observed_at,
   core_digest, core_shape, core, '#' || n || ' ' || n, person_epoch, person_updated_at, person_settled,
   person_observed_at, person_digest, person_shape, person, 'buyer' || n || '@example.com', left(raw::text, 100)::bytea,
-  raw_kind, '#' || n, now() - n * interval '37 seconds', (ARRAY['paid','pending','refunded'])[1 + n % 3],
-  (ARRAY['fulfilled','unfulfilled'])[1 + n % 2], currency, total, item_count, 'Buyer ' || n
+  raw_kind, '#' || n, now() - n * interval '37 seconds', (ARRAY['paid','pending','refunded'])[1 + n %% 3],
+  (ARRAY['fulfilled','unfulfilled'])[1 + n %% 2], currency, total, item_count, 'Buyer ' || n
 FROM orders, generate_series(%s::int, %s::int) AS n WHERE external_id = '10000000'
 """
 
@@ -67,28 +70,38 @@ def main() -> None:
             rates.append(_upsert(database, _readings(first + MEASURED, MEASURED, shop), shop))
             first += 2 * MEASURED
             print(f"{step:9} stored: {rates[-1]:8.0f} new orders/s written, one connection, batches of 250")
-            _pages(url)
+            _pages(database, shop)
         print(f"cost at {STEPS[1]} / cost at {STEPS[0]}: {rates[0] / rates[1]:.2f}")
         database.close()
 
 
-def _pages(url: str) -> None:
-    """The statements behind the Orders page, each the median of seven."""
-    live = "account_id = 1 AND removed_at IS NULL AND core_digest IS NOT NULL"
-    order = "ORDER BY placed_at DESC, id DESC LIMIT 51"
-    filters = {
-        "newest": "true",
-        "payment": "payment_status = 'refunded'",
-        "both states": "payment_status = 'refunded' AND fulfilment_status = 'fulfilled'",
-        "middle (keyset)": "(placed_at, id) < (now() - interval '200 days', 0)",
-        "search, one hit": "search @@ to_tsquery('simple', 'buyer4711:*')",
-        "search, none": "search @@ to_tsquery('simple', 'nobody:*')",
+def _pages(database: Database, shop: int) -> None:
+    """What the Orders page asks the database for, by its own functions; each the median of seven."""
+    scope, now = AccountScope(1), datetime.now(UTC)
+    deep = Cursor("older", now - timedelta(days=200), 0)
+    asked = {
+        "newest": (OrderFilter(), None),
+        "200 days down": (OrderFilter(), deep),
+        "one payment state": (OrderFilter(payment_status="refunded"), None),
+        "both states": (OrderFilter(payment_status="refunded", fulfilment_status="fulfilled"), None),
+        "a state nobody has": (OrderFilter(payment_status="voided"), None),
+        "store and dates": (OrderFilter(store_id=shop, placed_until=now - timedelta(days=100)), None),
+        "number": (OrderFilter(q="#4711"), None),
+        "e-mail": (OrderFilter(q="buyer4711@example.com"), None),
+        "begin of a word": (OrderFilter(q="buyer47"), None),
+        "word of all": (OrderFilter(q="buyer"), None),
+        "word of none": (OrderFilter(q="nobody"), None),
+        "word and state": (OrderFilter(q="buyer47", payment_status="refunded"), None),
     }
-    with psycopg.connect(url, autocommit=True) as connection:
-        for name, condition in filters.items():
-            times = []
-            for _ in range(7):
+    for name, (wanted, cursor) in asked.items():
+        times = []
+        for _ in range(7):
+            with database.transaction() as tx:
                 start = time.perf_counter()
-                connection.execute(f"SELECT id FROM orders WHERE {live} AND {condition} {order}").fetchall()
+                list_orders(tx, scope, wanted, limit=50, cursor=cursor)
                 times.append((time.perf_counter() - start) * 1e3)
-            print(f"            {name:18} {sorted(times)[3]:7.2f} ms")
+        print(f"            {name:18} {statistics.median(times):7.2f} ms")
+    with database.transaction() as tx:
+        start = time.perf_counter()
+        count_orders(tx, scope)
+        print(f"            {'count':18} {(time.perf_counter() - start) * 1e3:7.2f} ms")

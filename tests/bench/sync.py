@@ -1,11 +1,12 @@
-"""Sync Order from the simulator: a first run of whole orders, then the same window unchanged."""
+"""Sync Order: a first run of whole orders from a store that costs nothing, then the same window unchanged; the worker's
+memory over a small and a large window."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -13,63 +14,64 @@ import psycopg
 
 from tests.bench import place
 
-ORDERS = 10_000
-
-
-def _ask(address: str, given: dict[str, Any] | None = None) -> Any:
-    data = None if given is None else json.dumps(given).encode()
-    request = urllib.request.Request(address, data=data, headers={"Content-Type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310 - a loopback address of ours
-        return json.load(answer)
+SIZES = (10_000, 100_000)
+_FLASK = ["flask", "--app", "app:create_app"]
 
 
 def main() -> None:
-    port = place.free_port()
-    sandbox = f"http://127.0.0.1:{port}/sandbox/api/stores"
-    with tempfile.TemporaryDirectory() as folder, place.database() as url:
-        words = ["gateway.sandbox", "--port", str(port), "--gateway-url", "http://127.0.0.1:1", "--no-life", "--empty",
-                 "--state-file", str(Path(folder) / "state.json"), "--quiet"]  # fmt: skip
-        with place.process(url, words):
-            place.wait_for(sandbox)
-            overview = _ask(sandbox)
-            store = next(row for row in overview["stores"] if row["platform"] == "woocommerce")
-            key = str(store["url"]).rstrip("/").rsplit("/", 1)[-1]
-            for _ in range(ORDERS // 2_000):
-                _ask(f"{sandbox}/woocommerce/{key}/orders", {"count": 2_000, "over_days": 6, "quiet": True})
-            _run(url, overview, store, Path(folder))
+    for orders in SIZES:
+        port = place.free_port()
+        address = f"http://127.0.0.1:{port}"
+        with (
+            place.database() as url,
+            tempfile.TemporaryDirectory() as folder,
+            place.process(url, ["tests.bench.still_store", str(port), str(orders)]),
+        ):
+            place.wait_for(f"{address}/wp-json/", seconds=120)
+            _connect(url, address, Path(folder))
+            with place.process(url, [*_FLASK, "worker"]) as worker:
+                _measure(url, worker, orders)
 
 
-def _run(url: str, overview: dict[str, Any], store: dict[str, Any], folder: Path) -> None:
-    settings = {name: str(value) for name, value in overview["settings"].items()}
-    password = folder / "password"
-    password.write_text("a long enough password")
+def _connect(url: str, address: str, folder: Path) -> None:
+    store = {
+        "platform": "woocommerce", "shop_id": address, "name": "Still", "domain": address.split("://")[1],
+        "url": address, "currency": "USD", "time_zone": "UTC",
+        "credentials": {"consumer_key": "ck", "consumer_secret": "cs"},
+    }  # fmt: skip
+    (folder / "password").write_text("a long enough password")
     (folder / "stores.json").write_text(json.dumps({"stores": [store]}))
-    flask = ["flask", "--app", "app:create_app"]
-    for words in (
-        [*flask, "user", "create", "bench@example.com", "--account", "bench", "--role", "owner", "--password-file",
-         str(password)],
-        [*flask, "stores", "add", "--account", "bench", "--file", str(folder / "stores.json")],
-    ):  # fmt: skip
-        with place.process(url, words, **settings) as child:
-            child.wait(60)
-    with place.process(url, [*flask, "worker"], **settings), psycopg.connect(url, autocommit=True) as connection:
-        seconds = []
+    user = ["user", "create", "bench@example.com", "--account", "bench", "--password-file", str(folder / "password")]
+    for words in (user, ["stores", "add", "--account", "bench", "--file", str(folder / "stores.json")]):
+        with place.process(url, [*_FLASK, *words]) as child:
+            assert child.wait(60) == 0, words
+
+
+def _measure(url: str, worker: subprocess.Popen[bytes], orders: int) -> None:
+    seconds: list[float] = []
+    with psycopg.connect(url, autocommit=True) as connection:
         for name in ("first", "unchanged"):
-            with place.process(url, [*flask, "sync", "start", "1", "--days", "7", "--no-wait"], **settings) as child:
-                child.wait(60)
-            row: Any = None
-            while row is None:
-                row = connection.execute(
-                    "SELECT extract(epoch FROM finished_at - started_at), created, unchanged, verdict FROM sync_runs"
-                    " WHERE kind = 'manual' AND state = 'finished' ORDER BY id DESC LIMIT 1"
-                ).fetchone() if _finished(connection) > len(seconds) else None  # fmt: skip
-                time.sleep(0.05)
+            with place.process(url, [*_FLASK, "sync", "start", "1", "--days", "7", "--no-wait"]) as child:
+                assert child.wait(60) == 0
+            while (row := _finished(connection, len(seconds))) is None:
+                time.sleep(0.1)
             seconds.append(float(row[0]))
-            print(f"{name:10} {ORDERS / seconds[-1]:8.0f} orders/s   created {row[1]}, unchanged {row[2]}, {row[3]}")
-        print(f"unchanged / first: {seconds[0] / seconds[1]:.2f} × as fast (both read whole orders)")
+            print(
+                f"{orders:7} orders, {name:9} {orders / seconds[-1]:6.0f}/s   created {row[1]}, unchanged {row[2]},"
+                f" {row[3]}; the worker's memory at its highest {_highest(worker.pid)} MB"
+            )
+    print(f"unchanged / first: {seconds[0] / seconds[1]:.2f} × as fast (both read whole orders)")
 
 
-def _finished(connection: psycopg.Connection[Any]) -> int:
-    row = connection.execute("SELECT count(*) FROM sync_runs WHERE kind = 'manual' AND state = 'finished'").fetchone()
-    assert row is not None
-    return int(row[0])
+def _finished(connection: psycopg.Connection[Any], before: int) -> Any:
+    """Seconds, created, unchanged and verdict of the newest run, once there are more than `before`."""
+    rows = connection.execute(
+        "SELECT extract(epoch FROM finished_at - started_at), created, unchanged, verdict FROM sync_runs"
+        " WHERE kind = 'manual' AND state = 'finished' ORDER BY id DESC"
+    ).fetchall()
+    return rows[0] if len(rows) > before else None
+
+
+def _highest(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
