@@ -22,9 +22,11 @@ from gateway.accounts.commands import user
 from gateway.connections import (
     health,  # noqa: F401 - its job registers itself
     model,
+    privacy,
 )
 from gateway.connections.access import Access
 from gateway.connections.commands import stores
+from gateway.connections.privacy_commands import erase
 from gateway.db import migrate
 from gateway.db.engine import Database
 from gateway.orders import feed
@@ -32,7 +34,7 @@ from gateway.platforms import REGISTRY
 from gateway.platforms.base import App as PlatformApp
 from gateway.sandbox.commands import sandbox_commands
 from gateway.vault import Vault
-from gateway.web import api, api_frame, frame, pages, settings_pages
+from gateway.web import api, api_frame, frame, pages, privacy_pages, settings_pages
 from webhooks import api as deliveries_api
 from webhooks import pages as deliveries_pages
 from webhooks import rereads
@@ -98,6 +100,7 @@ def _receive_webhooks(app: Flask, settings: Settings, access: Access) -> None:
 def _work(settings: Settings, access: Access) -> None:
     """What a worker process does: two drain loops, the feed's sequencer, and the jobs with who dispatches them."""
     database = access.database
+    privacy.again(access, settings.erasure_ledger)
 
     def drain(stop: threading.Event) -> None:
         drainer = Drainer(database)
@@ -123,12 +126,18 @@ def _work(settings: Settings, access: Access) -> None:
             "runs": lambda stop: runner.dispatch(database, stop),
             "catch-up": lambda stop: catch_up.watch(database, stop),
         },
-        context={"access": access},
+        context={"access": access, "ledger": settings.erasure_ledger},
     )
 
 
 def _register_pages(app: Flask) -> None:
-    for blueprint in (pages.web, settings_pages.settings, runs_pages.sync, deliveries_pages.deliveries):
+    for blueprint in (
+        pages.web,
+        settings_pages.settings,
+        privacy_pages.pages,
+        runs_pages.sync,
+        deliveries_pages.deliveries,
+    ):
         app.register_blueprint(blueprint)
     api_frame.register(app, api.orders_api, runs_api.sync_runs_api, deliveries_api.deliveries_api)
 
@@ -156,7 +165,7 @@ def _register_commands(app: Flask) -> None:
         return address, access.vault.open_list(connection.hook_secrets)[0]
 
     sandbox = sandbox_commands(webhook_door)
-    for command in (user, stores, sync, deliveries, sandbox, migrate_command, worker_command):
+    for command in (user, stores, sync, deliveries, erase, sandbox, migrate_command, worker_command):
         app.cli.add_command(command)
 
 

@@ -117,6 +117,9 @@ class Settings:
     )
     allow_private_store_urls: bool = _setting(False, "let stores have private addresses (never on a public gateway)")
     max_body_bytes: int = _setting(10 * MEBIBYTE, "a longer webhook body is answered 413", check=_body_limit)
+    erasure_ledger: Path | None = _setting(  # noqa: RUF009 - a Field is no default
+        None, "where erasures are noted, so that they are done again after a restore; else DATA_DIR/erasures.jsonl"
+    )
     smtp_url: str = _setting("", "smtp://user:password@host:port; empty: no mail is sent", secret=True)
     test_database_url: str = _setting(
         "", "a server for the tests instead of a bundled one", secret=True, check=_postgresql_url
@@ -125,6 +128,8 @@ class Settings:
     def __post_init__(self) -> None:
         public = self.public_url or f"http://127.0.0.1:{self.port}"
         object.__setattr__(self, "public_url", public.rstrip("/"))
+        if self.erasure_ledger is None and self.data_dir is not None:
+            object.__setattr__(self, "erasure_ledger", self.data_dir / "erasures.jsonl")
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -14,18 +14,18 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from gateway import jobs
-from gateway.connections import model
+from gateway.connections import model, privacy
 from gateway.connections.model import Connection
 from gateway.db.engine import Database
 from gateway.domain.points import reached
 from gateway.domain.problems import (
     CONNECTION_UNKNOWN,
-    PRIVACY_WAITING,
     UNEXPECTED,
     GatewayError,
     Retry,
 )
 from gateway.orders.apply import apply
+from gateway.orders.erase import erase_bodies
 from gateway.orders.reading import Reading, read_order
 from gateway.orders.rereads import Wish, want
 from gateway.platforms import REGISTRY
@@ -170,6 +170,7 @@ class Drainer:
                     parts=["core"] if reading.person is None else ["core", "person"],
                 )
             )  # fmt: skip
+        erase_bodies(tx, [row.id for row, each in zip(batch.owners, outcomes, strict=True) if each.erased])
         want(tx, batch.wishes + _deleted_before(tx, batch))
         if batch.catch_ups:
             tx.execute(
@@ -227,8 +228,15 @@ class Drainer:
                 else:
                     batch.checks.add(connection.id)
                     done.outcome = "checking"
-            case PrivacyRequest():
-                done.state, done.problem = "parked", PRIVACY_WAITING.code
+            case PrivacyRequest(kind, shop):
+                if shop not in (connection.domain, connection.shop_id, *connection.aliases) or (
+                    kind == "shop_redact" and self._is_late(row, connection)
+                ):
+                    done.state, done.outcome = "ignored", "ignored"
+                    done.problem_detail = "it is older than this installation, or about another shop"
+                else:
+                    privacy.open_from_platform(tx, connection, notice, delivery_id=row.id, received_at=row.received_at)
+                    done.outcome = "privacy"
         batch.verdicts.append(done)
 
     @staticmethod

@@ -189,7 +189,7 @@ def replay(tx: Connection, scope: AccountScope, delivery_id: int) -> bool:
         text(
             "UPDATE deliveries SET state = 'waiting', attempts = 0, crashes = 0, next_attempt_at = clock_timestamp(),"
             " problem = NULL, problem_detail = NULL, outcome = NULL, done_at = NULL"
-            " WHERE id = :id AND account_id = :account"
+            " WHERE id = :id AND account_id = :account AND erased_at IS NULL"
         ),
         {"id": delivery_id, "account": scope.account_id},
     )
@@ -202,7 +202,8 @@ def replay_range(tx: Connection, scope: AccountScope, *, since: datetime, until:
         text(
             "UPDATE deliveries SET state = 'waiting', attempts = 0, crashes = 0, next_attempt_at = clock_timestamp(),"
             " problem = NULL, problem_detail = NULL, outcome = NULL, done_at = NULL"
-            " WHERE account_id = :account AND state = :state AND received_at >= :since AND received_at < :until"
+            " WHERE account_id = :account AND state = :state AND erased_at IS NULL"
+            " AND received_at >= :since AND received_at < :until"
         ),
         {"account": scope.account_id, "state": state, "since": since, "until": until},
     ).rowcount

@@ -18,7 +18,7 @@ _SECRET = re.compile(r"signature|hmac|authorization|cookie|secret|token|key|pass
 
 _SELECT = """
 SELECT d.id, d.connection_id, d.platform, d.topic, d.received_at, d.observed_at, d.body_bytes, d.state, d.attempts,
-  d.crashes, d.next_attempt_at, d.done_at, d.order_external_id, d.outcome, d.problem, d.problem_detail,
+  d.crashes, d.next_attempt_at, d.done_at, d.erased_at, d.order_external_id, d.outcome, d.problem, d.problem_detail,
   c.name AS store_name, c.time_zone, o.id AS order_id, o.number AS order_number
 FROM deliveries d LEFT JOIN connections c ON c.id = d.connection_id
 LEFT JOIN orders o ON o.connection_id = d.connection_id AND o.external_id = d.order_external_id

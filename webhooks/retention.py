@@ -1,15 +1,17 @@
-"""Room for the raw bodies of the months to come."""
+"""Room for the raw bodies of the months to come, and an end for those that nobody could use."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import procrastinate
 import structlog
+from sqlalchemy import text
 
 from gateway import jobs
 from gateway.connections.access import Access
 from gateway.db.migrate import make_partitions
+from gateway.orders.erase import erase_bodies
 
 log = structlog.get_logger("webhooks.retention")
 
@@ -23,3 +25,25 @@ def partitions(context: procrastinate.JobContext, timestamp: int) -> None:  # no
         made = make_partitions(tx, datetime.now(UTC))
     if made:
         log.info("deliveries.partitions_made", names=made)
+
+
+UNUSED_FOR = timedelta(days=14)
+"""Nobody knows whom a parked or unreadable body is about, so no erasure can find it: it lives no longer than this."""
+
+
+@jobs.app.periodic(cron="37 3 * * *")
+@jobs.app.task(name="deliveries.unused", queueing_lock="deliveries.unused", pass_context=True)
+def forget_unused(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - it is always given
+    """Forget what was parked or a dead letter for 14 days; the deliveries themselves stay, without their content."""
+    access: Access = context.additional_context["access"]
+    with access.database.transaction() as tx:
+        ids = tx.execute(
+            text(
+                "SELECT id FROM deliveries WHERE state IN ('parked', 'dead') AND erased_at IS NULL"
+                " AND received_at < :before"
+            ),
+            {"before": datetime.now(UTC) - UNUSED_FOR},
+        ).scalars()
+        forgotten = erase_bodies(tx, list(ids))
+    if forgotten:
+        log.info("deliveries.forgotten", bodies=forgotten)

@@ -37,6 +37,8 @@ class Connection:
     installed_at: datetime
     credentials: bytes
     hook_secrets: bytes
+    aliases: tuple[str, ...] = ()
+    """Former domains."""
 
     @classmethod
     def of(cls, row: RowMapping | Mapping[str, Any]) -> Self:
@@ -46,7 +48,7 @@ class Connection:
             currency=row["currency"], time_zone=row["time_zone"], generation=row["generation"], state=row["state"],
             granted_parts=tuple(row["granted_parts"]), skew=timedelta(milliseconds=row["skew_ms"]),
             watermark=row["watermark"], installed_at=row["installed_at"], credentials=bytes(row["credentials"]),
-            hook_secrets=bytes(row["hook_secrets"]),
+            hook_secrets=bytes(row["hook_secrets"]), aliases=tuple(row["aliases"]),
         )  # fmt: skip
 
 
@@ -70,6 +72,15 @@ def find(tx: Transaction, platform: str, key: str) -> Connection | None:
             " AND (domain = :key OR shop_id = :key OR :key = ANY(aliases)) ORDER BY domain = :key DESC LIMIT 1"
         )
     row = tx.execute(text(statement), {"platform": platform, "key": key}).mappings().first()
+    return None if row is None else Connection.of(row)
+
+
+def find_shop(tx: Transaction, platform: str, shop_id: str) -> Connection | None:
+    """The connection to this shop, by the platform's own id of it."""
+    row = tx.execute(
+        text("SELECT * FROM connections WHERE platform = :platform AND shop_id = :shop"),
+        {"platform": platform, "shop": shop_id},
+    ).mappings().first()  # fmt: skip
     return None if row is None else Connection.of(row)
 
 

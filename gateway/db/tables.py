@@ -223,12 +223,12 @@ deliveries = Table(
     Column("crashes", SmallInteger, nullable=False, server_default="0", comment="workers that died while applying it"),
     Column("next_attempt_at", DateTime(timezone=True), nullable=False),
     Column("order_external_id", Text),
-    Column("subject_keys", ARRAY(LargeBinary), nullable=False, server_default="{}"),
     Column("parts", ARRAY(Text), nullable=False, server_default="{}", comment="parts of the order that it carried"),
     Column("outcome", Text),
     Column("problem", Text, comment="code of the Problem"),
     Column("problem_detail", Text),
     _instant("done_at"),
+    _instant("erased_at"),
     CheckConstraint("state IN ('waiting', 'parked', 'done', 'ignored', 'dead')", name="state"),
     # Claimed by the drain loop in this order; empty when nothing waits.
     Index("deliveries_waiting_idx", "id", postgresql_where=text("state = 'waiting' AND crashes = 0")),
@@ -309,6 +309,7 @@ orders = Table(
     # Existence, ordered by the observed time of reads alone.
     _instant("existence_observed_at"),
     _instant("removed_at"),
+    _instant("erased_at"),
     # Copies of what lists filter and show.
     Column("number", Text),
     _instant("placed_at"),
@@ -391,10 +392,38 @@ changes = Table(
     _instant("observed_at"),
     Column("settled", Boolean),
     Column("fields", JSONB, nullable=False, server_default="[]", comment="list of [field, from, to]"),
-    CheckConstraint("kind IN ('created', 'updated', 'removed', 'restored')", name="kind"),
-    CheckConstraint("source IN ('delivery', 'run', 'reread', 'user')", name="source"),
+    CheckConstraint("kind IN ('created', 'updated', 'removed', 'restored', 'erased')", name="kind"),
+    CheckConstraint("source IN ('delivery', 'run', 'reread', 'user', 'privacy')", name="source"),
     Index(None, "account_id", "order_id", "id"),
     comment="One entry of an order's history for each applied change. source_id: the delivery or run behind it.",
+)
+
+privacy_requests = Table(
+    "privacy_requests",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger, nullable=False),
+    Column("connection_id", BigInteger, ForeignKey("connections.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("delivery_id", BigInteger, unique=True, comment="the platform's request; NULL: asked for here"),
+    Column("requested_by", BigInteger, ForeignKey("users.id", ondelete="SET NULL")),
+    Column("ledger_key", Text, nullable=False, unique=True, comment="its name in the ledger that outlives a restore"),
+    Column("order_ids", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("customer_id", Text),
+    Column("email", Text, comment="of whom it is about; forgotten when it is done"),
+    Column("received_at", DateTime(timezone=True), nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("state", Text, nullable=False, server_default="waiting"),
+    Column("problem", Text),
+    Column("problem_detail", Text),
+    _instant("done_at"),
+    Column("orders_count", Integer, nullable=False, server_default="0"),
+    Column("bodies_count", Integer, nullable=False, server_default="0"),
+    Column("export", LargeBinary, comment="what a data_request brought together, encrypted"),
+    CheckConstraint("kind IN ('data_request', 'redact', 'shop_redact')", name="kind"),
+    CheckConstraint("state IN ('waiting', 'done', 'refused')", name="state"),
+    Index(None, "account_id", "id"),
+    comment="What privacy law asks of us: by whom, until when, and what was done.",
 )
 
 feed_pending = Table(

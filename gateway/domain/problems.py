@@ -163,12 +163,20 @@ WORKER_KILLER = _add(
     "after_fix",
 )
 
-PRIVACY_WAITING = _add(
-    "privacy.waiting",
-    "A privacy request waits for you",
-    "The platform asks to show or erase a customer's data; this release does not do that by itself.",
-    "Handle it by hand within 30 days; the request is kept here.",
-    "operator",
+STORE_STILL_CONNECTED = _add(
+    "privacy.store_still_connected",
+    "The shop was not erased: it is connected",
+    "The platform asks to erase this shop's data, but the shop still lets us in: it was installed again meanwhile.",
+    "Nothing is to be done. To erase it all the same, disconnect it, then use Settings, Privacy.",
+    "merchant",
+    "never",
+)
+DELIVERY_ERASED = _add(
+    "privacy.delivery_erased",
+    "Its content was erased",
+    "The customer asked for it, or it could not be used within 14 days.",
+    "Nothing can be applied from it any more. Sync Order reads from the store what may be read.",
+    "merchant",
     "never",
 )
 

@@ -36,10 +36,14 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of one reading. `superseded`: a greater one of the same batch was written in its place."""
+    """What became of one reading. `superseded`: a greater one of the same batch was written in its place.
+
+    `erased`: the person part of this order was erased for good; whatever else holds the payload must go too.
+    """
 
     outcome: Outcome
     order_id: int
+    erased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,11 @@ def _columns() -> list[tuple[str, str]]:
 
 
 def _wins(part: str) -> str:
-    """The version rule: only the greater version is written (DESIGN section 6)."""
+    """The version rule: only the greater version is written (DESIGN section 6); an erased person never again."""
+    mask = " AND o.erased_at IS NULL" if part == "person" else ""
     new = ", ".join(f"excluded.{part}_{name}" for name in _PART)
     old = ", ".join(f"o.{part}_{name}" for name in _PART)
-    return f"(excluded.{part}_digest IS NOT NULL AND (o.{part}_digest IS NULL OR ({new}) > ({old})))"
+    return f"(excluded.{part}_digest IS NOT NULL AND (o.{part}_digest IS NULL OR ({new}) > ({old})){mask})"
 
 
 _EXISTS = (
@@ -114,10 +119,12 @@ def _upsert() -> str:
             "(o.{0}_updated_at, o.{0}_digest, o.{0}_shape)"  # fmt: skip
     core_raw = f"({core} AND {newer.format('core')})"
     person_raw = f"({person} AND {newer.format('person')})"
+    erased = "o.erased_at IS NOT NULL"  # a payload names the person too: none is kept beside an erased part
     for name in ("raw", "raw_kind"):
-        sets.append(f"{name} = CASE WHEN {core_raw} THEN excluded.{name} ELSE o.{name} END")
+        sets.append(f"{name} = CASE WHEN {erased} THEN NULL WHEN {core_raw} THEN excluded.{name} ELSE o.{name} END")
         sets.append(
-            f"person_{name} = CASE WHEN {core_raw} AND {person_raw} THEN excluded.person_{name}"
+            f"person_{name} = CASE WHEN {erased} THEN NULL"
+            f" WHEN {core_raw} AND {person_raw} THEN excluded.person_{name}"
             f" WHEN {person_raw} THEN coalesce(excluded.person_{name}, excluded.{name})"
             f" WHEN {core_raw} AND o.person_digest IS NOT NULL THEN coalesce(o.person_{name}, o.{name})"
             f" ELSE o.person_{name} END"
@@ -133,8 +140,10 @@ def _upsert() -> str:
         f" OR ({person} AND excluded.person_digest IS DISTINCT FROM o.person_digest)"
         f" OR ({_EXISTS} AND o.removed_at IS NOT NULL) THEN now() ELSE o.changed_at END"
     )
-    returning = ["new.id", "new.connection_id", "new.external_id", "old.id AS old_id",
-                 "old.removed_at AS old_removed_at", "new.removed_at AS removed_at"]  # fmt: skip
+    returning = [
+        "new.id", "new.connection_id", "new.external_id", "old.id AS old_id", "old.removed_at AS old_removed_at",
+        "new.removed_at AS removed_at", "new.erased_at AS erased_at",
+    ]  # fmt: skip
     for part in ("core", "person"):
         returning += [
             f"old.{part}_digest AS old_{part}_digest", f"new.{part}_digest AS {part}_digest",
@@ -164,7 +173,7 @@ def _upsert() -> str:
 _UPSERT = _upsert()
 
 _STORED = """
-SELECT o.id, o.connection_id, o.external_id, o.removed_at,
+SELECT o.id, o.connection_id, o.external_id, o.removed_at, o.erased_at,
        o.core_updated_at, o.core_settled, o.core_digest, o.core_shape,
        o.person_updated_at, o.person_settled, o.person_digest, o.person_shape
 FROM orders o JOIN unnest(%b::int8[], %b::text[]) AS k (connection_id, external_id) USING (connection_id, external_id)
@@ -219,6 +228,11 @@ def apply(
         written = {Key(row.connection_id, row.external_id): row for row in cursor.fetchall()}
         refused = [key for key in keys if key not in written]
         stored = _stored(cursor, refused)
+        erased = {key for key, row in (written | stored).items() if row.erased_at is not None}
+        if erased:
+            # What they say of the person was not written, and is no difference either.
+            readings = [replace(each, person=None) if _key(each) in erased else each for each in readings]
+            best |= {key: replace(best[key], person=None) for key in erased}
         outcomes: dict[Key, Applied] = {}
         changes: list[tuple[Any, ...]] = []
         created: list[tuple[Reading, Any]] = []
@@ -227,13 +241,14 @@ def apply(
             row = written.get(key)
             if row is None:
                 there = stored[key]
-                outcomes[key] = Applied("unchanged" if _same(reading, there) else "newer_here", there.id)
+                outcome: Outcome = "unchanged" if _same(reading, there) else "newer_here"
+                outcomes[key] = Applied(outcome, there.id, key in erased)
             elif row.old_core_digest is None and reading.core.version.digest == row.core_digest:
                 created.append((reading, row))
-                outcomes[key] = Applied("created", row.id)
+                outcomes[key] = Applied("created", row.id, key in erased)
             else:
                 outcome, change = _judge(reading, row, source, quiet, platforms[key.connection_id])
-                outcomes[key] = Applied(outcome, row.id)
+                outcomes[key] = Applied(outcome, row.id, key in erased)
                 if change is not None:
                     changes.append(change)
         _write_created(cursor, created, source, quiet)
@@ -331,9 +346,9 @@ def _answers(readings: Sequence[Reading], best: dict[Key, Reading], outcomes: di
         key = _key(reading)
         outcome = outcomes[key]
         if reading.core.version.digest != best[key].core.version.digest:
-            outcome = Applied("superseded", outcome.order_id)
+            outcome = replace(outcome, outcome="superseded")
         elif key in told:
-            outcome = Applied("unchanged", outcome.order_id)
+            outcome = replace(outcome, outcome="unchanged")
         else:
             told.add(key)
         answers.append(outcome)
@@ -406,7 +421,10 @@ def _same_in_shape(name: PartName | str, row: Any, new_digest: bytes, platform: 
         return False
     raw = getattr(row, f"old_{name}_raw")
     if raw is None:
-        return False
+        # Erased with the person: all that is left to compare is when the platform says that it changed.
+        return row.erased_at is not None and getattr(row, f"old_{name}_updated_at") == getattr(
+            row, f"{name}_updated_at"
+        )
     order = REGISTRY[platform].normalise(fields.as_object(raw), kind=getattr(row, f"old_{name}_raw_kind"))
     part = order.core if name == "core" else order.person
     return part is not None and digest(canonical(part)) == new_digest

@@ -185,7 +185,7 @@ def get_order(tx: Connection, scope: AccountScope, order_id: int) -> RowMapping 
     return (
         tx.execute(
             text(
-                f"SELECT {_COLUMNS}, o.core, o.person, o.removed_at, o.created_at"  # noqa: S608
+                f"SELECT {_COLUMNS}, o.core, o.person, o.removed_at, o.erased_at, o.created_at"  # noqa: S608
                 " FROM orders o WHERE o.account_id = :account AND o.id = :id AND o.core_digest IS NOT NULL"
             ),
             {"account": scope.account_id, "id": order_id},

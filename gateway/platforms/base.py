@@ -94,12 +94,19 @@ class Uninstalled:
     shop: str
 
 
+PrivacyKind = Literal["data_request", "redact", "shop_redact"]
+"""Show me what you hold of me · erase me · erase the whole shop."""
+
+
 @dataclass(frozen=True, slots=True)
 class PrivacyRequest:
-    """A duty of privacy law: kept with its deadline until it is done."""
+    """A duty of privacy law, about one customer or a whole shop; `shop` as the body names it."""
 
-    topic: str
+    kind: PrivacyKind
     shop: str
+    order_ids: tuple[str, ...] = ()
+    customer_id: str = ""
+    email: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,17 @@ CHANGE: Mapping[str, Word] = {
     "updated": ("info", lazy_gettext("Updated")),
     "removed": ("bad", lazy_gettext("Removed")),
     "restored": ("ok", lazy_gettext("Restored")),
+    "erased": ("mute", lazy_gettext("Customer erased")),
+}
+PRIVACY_KIND: Mapping[str, Any] = {
+    "data_request": lazy_gettext("Show what is held of a customer"),
+    "redact": lazy_gettext("Erase a customer"),
+    "shop_redact": lazy_gettext("Erase the whole shop"),
+}
+PRIVACY_STATE: Mapping[str, Word] = {
+    "waiting": ("wait", lazy_gettext("Waiting")),
+    "done": ("ok", lazy_gettext("Done")),
+    "refused": ("mute", lazy_gettext("Not done")),
 }
 OUTCOME: Mapping[str, Any] = {
     "created": lazy_gettext("The order was created"),
@@ -73,6 +84,8 @@ OUTCOME: Mapping[str, Any] = {
     "checking": lazy_gettext("The connection is being checked"),
     "catch_up": lazy_gettext("The store is being caught up"),
     "ignored": lazy_gettext("Ignored"),
+    "privacy": lazy_gettext("A privacy request: see Settings, Privacy"),
+    "erased": lazy_gettext("Not applied: its content was erased"),
 }
 VERDICT: Mapping[str, Any] = {
     "complete": lazy_gettext("Complete: every order that the store counts in this range was seen."),
@@ -96,6 +109,7 @@ SOURCE: Mapping[str, Any] = {
     "run": lazy_gettext("Sync"),
     "reread": lazy_gettext("Read again from the store"),
     "user": lazy_gettext("By a user"),
+    "privacy": lazy_gettext("Privacy request"),
 }
 FIELD: Mapping[str, Any] = {
     "payment_status": lazy_gettext("Payment"),
@@ -203,5 +217,6 @@ def register(app: Flask) -> None:
     app.jinja_env.globals.update(
         PAYMENT=PAYMENT, FULFILMENT=FULFILMENT, CONNECTION=CONNECTION, RUN=RUN, DELIVERY=DELIVERY, CHANGE=CHANGE,
         OUTCOME=OUTCOME, VERDICT=VERDICT, STATE_SENTENCE=STATE_SENTENCE, PLATFORM=PLATFORM, SOURCE=SOURCE, ROLE=ROLE,
+        PRIVACY_KIND=PRIVACY_KIND, PRIVACY_STATE=PRIVACY_STATE,
         word=word, phrase=phrase, field_name=field_name, field_value=field_value, problem_of=problem_of, device=device,
     )  # fmt: skip

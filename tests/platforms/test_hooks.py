@@ -236,8 +236,21 @@ def test_shopify_takes_only_a_shops_own_domain(shop: str) -> None:
         (
             "customers/redact",
             b'{"shop_domain":"a.myshopify.com"}',
-            PrivacyRequest("customers/redact", "a.myshopify.com"),
+            PrivacyRequest("redact", "a.myshopify.com"),
         ),
+        (
+            "customers/redact",
+            b'{"shop_domain":"a.myshopify.com","customer":{"id":191167,"email":"j@example.com","phone":null},'
+            b'"orders_to_redact":[299938,280263]}',
+            PrivacyRequest("redact", "a.myshopify.com", ("299938", "280263"), "191167", "j@example.com"),
+        ),
+        (
+            "customers/data_request",
+            b'{"shop_domain":"a.myshopify.com","customer":{"email":"j@example.com"},"orders_requested":[7],'
+            b'"data_request":{"id":9999}}',
+            PrivacyRequest("data_request", "a.myshopify.com", ("7",), "", "j@example.com"),
+        ),
+        ("shop/redact", b'{"shop_domain":"a.myshopify.com"}', PrivacyRequest("shop_redact", "a.myshopify.com")),
     ],
 )
 def test_shopify_topics_become_notices(topic: str, body: bytes, notice: object) -> None:

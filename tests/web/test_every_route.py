@@ -32,6 +32,14 @@ def theirs(world):
         "session_id": world.sql("SELECT id FROM sessions WHERE account_id = :a", a=scope.account_id)[0]["id"],
         "token_id": world.sql("SELECT id FROM api_tokens WHERE account_id = :a", a=scope.account_id)[0]["id"],
         "store": store,
+        "request_id": world.sql(
+            "INSERT INTO privacy_requests (account_id, connection_id, kind, ledger_key, received_at, due_at,"
+            " state, export)"
+            " VALUES (:account, :store, 'data_request', 'k', now(), now(), 'done', :export) RETURNING id",
+            account=scope.account_id,
+            store=store,
+            export=SECRET.encode(),
+        )[0]["id"],
     }
 
 

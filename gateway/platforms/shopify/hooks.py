@@ -16,6 +16,8 @@ from gateway.platforms.base import (
     Notice,
     OrderDeleted,
     OrderNotice,
+    Payload,
+    PrivacyKind,
     PrivacyRequest,
     Uninstalled,
 )
@@ -36,7 +38,11 @@ _WHOLE_ORDER = frozenset(
 _ABOUT_AN_ORDER = frozenset(
     {"refunds/create", "order_transactions/create", "fulfillments/create", "fulfillments/update"}
 )
-_PRIVACY = frozenset({"customers/data_request", "customers/redact", "shop/redact"})
+_PRIVACY: dict[str, PrivacyKind] = {
+    "customers/data_request": "data_request",
+    "customers/redact": "redact",
+    "shop/redact": "shop_redact",
+}
 
 
 def _header(request: HookRequest, name: str) -> str:
@@ -92,8 +98,23 @@ def read(topic: str, body: bytes) -> Notice:
     if topic == "app/uninstalled":
         return Uninstalled(fields.text(payload, "myshopify_domain").lower())
     if topic in _PRIVACY:
-        return PrivacyRequest(topic, fields.text(payload, "shop_domain").lower())
+        return _privacy(_PRIVACY[topic], payload)
     return Ignored(f"topic {topic or 'missing'} is not used")
+
+
+def _privacy(kind: PrivacyKind, payload: Payload) -> PrivacyRequest:
+    """Sheet section 2.1: the customer may be named by an e-mail address alone."""
+    customer = payload.get("customer")
+    customer = customer if isinstance(customer, dict) else {}
+    listed = payload.get("orders_to_redact" if kind == "redact" else "orders_requested")
+    orders = tuple(str(one) for one in listed if isinstance(one, int | str)) if isinstance(listed, list) else ()
+    return PrivacyRequest(
+        kind,
+        fields.text(payload, "shop_domain").lower(),
+        orders,
+        customer_id=fields.text(customer, "id"),
+        email=fields.text(customer, "email"),
+    )
 
 
 def _order_id(payload: dict[str, object], name: str) -> str:
