@@ -6,7 +6,9 @@ Importing this module opens nothing and reads no setting; asking for `app` does.
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 from flask import Flask
@@ -17,7 +19,7 @@ from backfill import pages as runs_pages
 from backfill.commands import sync
 from config.logging import configure_logging
 from config.settings import Settings, load_settings
-from gateway import worker
+from gateway import outbound, worker
 from gateway.accounts.commands import user
 from gateway.connections import (
     health,  # noqa: F401 - its job registers itself
@@ -81,7 +83,20 @@ def _access(settings: Settings) -> Access:
         etsy_webhook_secrets=settings.etsy_webhook_secrets,
         etsy_api_url=settings.etsy_api_url,
     )
-    return Access(database, Vault(settings.encryption_keys), platforms, settings.public_url)
+    session = partial(
+        outbound.session,
+        allow_private=settings.allow_private_store_urls,
+        trusted=(
+            settings.etsy_api_url,
+            *([settings.shopify_admin_url] if _one_host(settings.shopify_admin_url) else []),
+        ),
+    )
+    return Access(database, Vault(settings.encryption_keys), platforms, settings.public_url, session)
+
+
+def _one_host(url: str) -> bool:
+    """Whether an operator's URL names its host by itself, without the shop's name in it."""
+    return "{" not in (urlsplit(url).netloc)
 
 
 def _receive_webhooks(app: Flask, settings: Settings, access: Access) -> None:

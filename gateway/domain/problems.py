@@ -231,6 +231,49 @@ STORE_UNREACHABLE = _add(
     "merchant",
     "later",
 )
+STORE_NAME_UNKNOWN = _add(
+    "store.name_unknown",
+    "The store's address is not known on the internet",
+    "No server is registered under the name {host}.",
+    "Check the spelling. If the shop was just moved, its new name may need some hours to be known everywhere.",
+    "merchant",
+    "later",
+)
+STORE_TLS = _add(
+    "store.tls",
+    "The store's certificate can't be trusted",
+    "The secure connection to {host} failed: {why}.",
+    "Ask the shop's host to renew or complete its certificate (with the whole chain), then retry.",
+    "merchant",
+    "later",
+)
+STORE_TIMED_OUT = _add(
+    "store.timed_out",
+    "The store did not answer in time",
+    "There was no answer from {host} for {seconds} seconds.",
+    "It is tried again by itself. If it lasts, a firewall may drop our calls: ask the shop's host to let this server"
+    " in.",
+    "merchant",
+    "later",
+)
+STORE_ADDRESS_PRIVATE = _add(
+    "store.address_private",
+    "This address is not on the public internet",
+    "The name {host} leads to an address of a private network, of this machine, or to none that may be called.",
+    "Type the address under which customers see the shop. For a shop in the gateway's own network, whoever runs the"
+    " gateway can set ALLOW_PRIVATE_STORE_URLS.",
+    "merchant",
+    "after_fix",
+)
+STORE_NOT_HTTPS = _add(
+    "store.not_https",
+    "The shop answers without encryption only",
+    "Keys and orders would be readable on their way to {host}, so nothing is sent over http.",
+    "Ask the shop's host for a certificate (most give one free of charge), then use the address that begins with"
+    " https.",
+    "merchant",
+    "after_fix",
+)
 STORE_THROTTLED = _add(
     "store.throttled",
     "The store asks us to slow down",
