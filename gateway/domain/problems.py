@@ -265,6 +265,66 @@ STORE_ADDRESS_PRIVATE = _add(
     "merchant",
     "after_fix",
 )
+STORE_ADDRESS_INVALID = _add(
+    "store.address_invalid",
+    "This can't be the address of a shop",
+    "The address can't be read: {why}.",
+    "Type it as it stands in the browser when you look at the shop, for example https://shop.example.",
+    "merchant",
+    "after_fix",
+)
+STORE_REDIRECTS = _add(
+    "store.redirects",
+    "The shop sends us to another address",
+    "It answers with a redirect to {to}, and keys are sent to no address that you did not name.",
+    "If that is your shop, connect it under that address via Store → Integrations.",
+    "merchant",
+    "after_fix",
+)
+STORE_NOT_WORDPRESS = _add(
+    "store.not_wordpress",
+    "There is no WordPress at this address",
+    "{host} answers, but neither with WordPress's pages nor with its API.",
+    "Check the address. If the shop lies in a folder of the site, type it with that folder.",
+    "merchant",
+    "after_fix",
+)
+STORE_WITHOUT_WOOCOMMERCE = _add(
+    "store.without_woocommerce",
+    "This WordPress has no WooCommerce",
+    "Its API answers, but WooCommerce's part of it (wc/v3) is not there.",
+    "Activate WooCommerce under Plugins in the shop's admin, or type the address of the site that has the shop.",
+    "merchant",
+    "after_fix",
+)
+STORE_REST_CLOSED = _add(
+    "store.rest_closed",
+    "The shop's API is closed",
+    "This is a WordPress, but its REST API does not answer ({status}): a security plugin or a rule of the web server"
+    " closes it.",
+    "Allow the REST API (addresses with /wp-json/) in the security plugin, or save Settings → Permalinks once in the"
+    " shop's admin.",
+    "merchant",
+    "after_fix",
+)
+STORE_LOGIN_WALL = _add(
+    "store.login_wall",
+    "The whole shop is behind a log-in",
+    "Before the shop itself answers, something asks for a user's name and password: maintenance mode, or a password on"
+    " the site.",
+    "Take the password off, or except addresses with /wp-json/ and /wc-auth/ from it.",
+    "merchant",
+    "after_fix",
+)
+STORE_FIREWALL = _add(
+    "store.firewall",
+    "A firewall turns us away",
+    "A page of a firewall came in the store's place (status {status}), meant for people with a browser.",
+    "Let this gateway's address in at the firewall (Cloudflare, Wordfence, Sucuri, your host), or except addresses with"
+    " /wp-json/ from its checks.",
+    "merchant",
+    "after_fix",
+)
 STORE_NOT_HTTPS = _add(
     "store.not_https",
     "The shop answers without encryption only",

@@ -136,7 +136,7 @@ def test_a_kept_connection_costs_no_second_look_up(names, certificate, trusted):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     names.answers["shop.test"] = [[PUBLIC]]
     caller = http()
 

@@ -11,6 +11,9 @@ from gateway.domain.problems import (
     PERMISSION_MISSING,
     SHOP_GONE,
     STORE_ERROR,
+    STORE_FIREWALL,
+    STORE_LOGIN_WALL,
+    STORE_REDIRECTS,
     STORE_REQUEST_REFUSED,
     STORE_THROTTLED,
     TOKEN_REVOKED,
@@ -22,6 +25,7 @@ from gateway.domain.problems import (
 from gateway.domain.window import Window
 from gateway.http import Answer
 from gateway.platforms.base import Count, Cursor, Found, Gone, LookUp, Page, Shop, StoreAccess
+from gateway.platforms.woocommerce import walls
 
 PAGE_SIZE = 100
 """per_page=101 is a 400 (capture woocommerce-pairs/15)."""
@@ -36,11 +40,16 @@ class _Head(msgspec.Struct):
     status: str = ""
 
 
+def root(base_url: str) -> str:
+    """Where the API begins: a shop's plain address means pretty permalinks."""
+    return base_url if base_url.endswith("/wp-json") or "rest_route=" in base_url else base_url + "/wp-json"
+
+
 def call(access: StoreAccess, method: str, path: str, **options: object) -> Answer:
     """One API call; raises what `classify` makes of a refusal."""
     answer = access.http.call(
         method,
-        f"{access.base_url}/wp-json/wc/v3/{path}",
+        f"{root(access.base_url)}/wc/v3/{path}",
         auth=(access.credentials["consumer_key"], access.credentials["consumer_secret"]),
         **options,  # type: ignore[arg-type]  # passed on as they are
     )
@@ -54,6 +63,9 @@ def classify(answer: Answer) -> Problem | None:
     """The closed table of known answers first, then by class of status."""
     if answer.status < 300 or (answer.status == 404 and _code(answer) == "woocommerce_rest_shop_order_invalid_id"):
         return None
+    found = walls.wall(answer)
+    if found is not None:
+        return found
     if answer.status == 401:
         # Sheet fact 11: a wrong secret is 401 authentication_error, an unknown key 401 cannot_view.
         return TOKEN_REVOKED
@@ -68,6 +80,8 @@ def classify(answer: Answer) -> Problem | None:
 
 def refusal(problem: Problem, answer: Answer) -> Exception:
     """The exception for what an answer means: wait, ask the merchant, or change our request."""
+    if problem in (STORE_REDIRECTS, STORE_LOGIN_WALL, STORE_FIREWALL):
+        return walls.refused_by(problem, answer, "")
     why = _code(answer) or f"status {answer.status}"
     facts = {"status": answer.status, "why": why}
     if problem in (STORE_THROTTLED, STORE_ERROR):
@@ -194,7 +208,7 @@ def count(access: StoreAccess, window: Window) -> Count | None:
 def shop(access: StoreAccess) -> Shop:
     """What the store says of itself, once a keyed call has shown that our keys may read its orders."""
     call(access, "GET", "orders", params={"per_page": "1", "_fields": "id"})
-    answer = access.http.call("GET", f"{access.base_url}/wp-json/")
+    answer = access.http.call("GET", f"{root(access.base_url)}/")
     problem = classify(answer)
     if problem is not None:
         raise refusal(problem, answer)
