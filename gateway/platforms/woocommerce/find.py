@@ -170,8 +170,7 @@ def _onward(here: SplitResult, there: SplitResult, *, allow_http: bool) -> str |
         if not allow_http:
             raise NeedsMerchant(STORE_NOT_HTTPS, here.hostname or "", host=here.hostname)
         return None
-    onward: str = there._replace(fragment="").geturl()
-    return onward
+    return there._replace(fragment="").geturl()
 
 
 def _told_api(url: str, page: Answer) -> str | None:
@@ -187,7 +186,7 @@ def _told_api(url: str, page: Answer) -> str | None:
     if (here.hostname or "").removeprefix("www.") != (there.hostname or "").removeprefix("www."):
         return None
     # A WordPress behind a proxy often believes that it is called over http.
-    root = there._replace(scheme=here.scheme, netloc=here.netloc, fragment="")
+    root = SplitResult(here.scheme, here.netloc, there.path, there.query, "")
     if "rest_route=" in root.query:
         return f"{root.scheme}://{root.netloc}{root.path.removesuffix('/').removesuffix('/index.php')}{PLAIN}"
     return root._replace(query="").geturl().rstrip("/")
