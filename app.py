@@ -24,6 +24,7 @@ from gateway.accounts.commands import user
 from gateway.connections import (
     health,  # noqa: F401 - its job registers itself
     model,
+    subscriptions,
 )
 from gateway.connections.access import Access
 from gateway.connections.commands import stores
@@ -34,7 +35,7 @@ from gateway.platforms import REGISTRY
 from gateway.platforms.base import App as PlatformApp
 from gateway.sandbox.commands import sandbox_commands
 from gateway.vault import Vault
-from gateway.web import api, api_frame, frame, pages, settings_pages
+from gateway.web import api, api_frame, connect_pages, frame, pages, settings_pages
 from webhooks import api as deliveries_api
 from webhooks import pages as deliveries_pages
 from webhooks import rereads
@@ -91,7 +92,8 @@ def _access(settings: Settings) -> Access:
             *([settings.shopify_admin_url] if _one_host(settings.shopify_admin_url) else []),
         ),
     )
-    return Access(database, Vault(settings.encryption_keys), platforms, settings.public_url, session)
+    return Access(database, Vault(settings.encryption_keys), platforms, settings.public_url, session,
+                  settings.allow_private_store_urls)  # fmt: skip
 
 
 def _one_host(url: str) -> bool:
@@ -137,14 +139,17 @@ def _work(settings: Settings, access: Access) -> None:
             "rereads": lambda stop: rereads.dispatch(database, stop),
             "runs": lambda stop: runner.dispatch(database, stop),
             "catch-up": lambda stop: catch_up.watch(database, stop),
+            "subscriptions": lambda stop: subscriptions.watch(database, stop),
         },
         context={"access": access},
     )
 
 
 def _register_pages(app: Flask) -> None:
-    for blueprint in (pages.web, settings_pages.settings, runs_pages.sync, deliveries_pages.deliveries):
+    parts = (pages.web, connect_pages.connect, settings_pages.settings, runs_pages.sync, deliveries_pages.deliveries)
+    for blueprint in (*parts, connect_pages.callbacks):
         app.register_blueprint(blueprint)
+    app.extensions["csrf"].exempt(connect_pages.callbacks)
     api_frame.register(app, api.orders_api, runs_api.sync_runs_api, deliveries_api.deliveries_api)
 
 

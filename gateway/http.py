@@ -78,7 +78,7 @@ class Answer:
         """The body as JSON, or Retry: a firewall's page is not the platform's answer."""
         try:
             return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise self.not_json("it is not JSON") from None
 
     def not_json(self, why: str) -> Retry:
@@ -93,6 +93,8 @@ class Http:
     session: requests.Session = field(default_factory=requests.Session)
     before: Callable[[float], None] | None = None
     after: Callable[[Answer], None] | None = None
+    read_seconds: float | None = None
+    """How long an answer may keep us waiting; None: READ_SECONDS. Pages, behind which a person waits, set less."""
 
     def call(
         self,
@@ -113,6 +115,7 @@ class Http:
         """
         if self.before is not None:
             self.before(cost)
+        patience = READ_SECONDS if self.read_seconds is None else self.read_seconds
         sent = time.monotonic()
         try:
             with self.session.request(
@@ -123,15 +126,15 @@ class Http:
                 json=json,
                 data=form,
                 auth=auth,
-                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                timeout=(CONNECT_SECONDS, patience),
                 allow_redirects=False,
                 stream=True,
             ) as response:
                 seconds = time.monotonic() - sent
                 received_at = datetime.now(UTC)
-                body = self._read(response, deadline=sent + 2 * READ_SECONDS)
+                body = self._read(response, deadline=sent + 2 * patience)
         except requests.RequestException as error:
-            raise no_answer(error, urlsplit(url).hostname or "") from None
+            raise no_answer(error, urlsplit(url).hostname or "", patience) from None
         answer = Answer(
             response.status_code, {k.lower(): v for k, v in response.headers.items()}, body, seconds, received_at
         )
@@ -153,13 +156,13 @@ class Http:
         return b"".join(pieces)
 
 
-def no_answer(error: requests.RequestException, host: str) -> Retry:
+def no_answer(error: requests.RequestException, host: str, patience: float) -> Retry:
     """Why there was none, by layer. The error's own text may name the URL with its keys, so it is not told."""
     if isinstance(error, requests.exceptions.SSLError):
         why = _tls_reason(error)
         return Retry(STORE_TLS, f"{host}: {why}", after_seconds=60, host=host, why=why)
     if isinstance(error, requests.Timeout):
-        seconds = CONNECT_SECONDS if isinstance(error, requests.ConnectTimeout) else READ_SECONDS
+        seconds: float = CONNECT_SECONDS if isinstance(error, requests.ConnectTimeout) else patience
         return Retry(STORE_TIMED_OUT, f"{host}: {seconds} s", after_seconds=15, host=host, seconds=seconds)
     cause = getattr(error.args[0], "reason", None) if error.args else None
     if isinstance(cause, NameResolutionError):

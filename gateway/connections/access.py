@@ -24,6 +24,8 @@ REFRESH_BEFORE = timedelta(minutes=5)
 PATIENCE_SECONDS = 5.0
 """Waiting longer than this for a platform's budget is the caller's decision, and is shown as waiting."""
 
+PAGE_SECONDS = 10.0
+
 _REFRESHING = 4_242_100
 """First half of the advisory lock of a token refresh; the second is the connection's id."""
 
@@ -37,9 +39,13 @@ class Access:
     app: App
     public_url: str
     session: Callable[[], requests.Session] = requests.Session
+    allow_private: bool = False
+    """Whether stores may have private addresses and answer without TLS."""
     _sessions: threading.local = field(default_factory=threading.local)
 
-    def store(self, connection: Connection, *, session: requests.Session | None = None) -> StoreAccess:
+    def store(
+        self, connection: Connection, *, session: requests.Session | None = None, read_seconds: float | None = None
+    ) -> StoreAccess:
         """How to call this store now, with a token that lives at least a few minutes longer."""
         credentials = self._fresh(connection)
         platform = REGISTRY[connection.platform]
@@ -77,8 +83,12 @@ class Access:
             time_zone=connection.time_zone,
             credentials=credentials,
             app=self.app,
-            http=Http(session or self._session(), before, after),
+            http=Http(session or self._session(), before, after, read_seconds),
         )
+
+    def stranger(self) -> Http:
+        """How to call an address that is no connection yet, while a person waits: neither keys nor pacing."""
+        return Http(self._session(), read_seconds=PAGE_SECONDS)
 
     def _session(self) -> requests.Session:
         """One session a thread: connections to a store are kept open between calls."""

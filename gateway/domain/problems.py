@@ -367,6 +367,103 @@ STORE_REQUEST_REFUSED = _add(
     "after_fix",
 )
 
+KEYS_MALFORMED = _add(
+    "keys.malformed",
+    "These can't be WooCommerce's keys",
+    "A consumer key begins with ck_, a consumer secret with cs_, and both have letters and digits only.",
+    "Copy both from WooCommerce → Settings → Advanced → REST API; the secret is shown once, when the key is made.",
+    "merchant",
+    "after_fix",
+)
+KEYS_WRONG = _add(
+    "keys.wrong",
+    "The shop does not accept these keys",
+    "It answered {status} ({why}): they were deleted, belong to another shop, or their user may not see orders.",
+    "Connect the store again via Store → Integrations, or make new keys with a user who manages the shop.",
+    "merchant",
+    "after_fix",
+)
+KEYS_READ_ONLY = _add(
+    "keys.read_only",
+    "The keys may read, but not write",
+    "Webhooks can only be registered by keys with the permission Read/Write; nothing else is ever written.",
+    "Make keys with the permission Read/Write under WooCommerce → Settings → Advanced → REST API.",
+    "merchant",
+    "after_fix",
+)
+STORE_CACHED = _add(
+    "store.cached",
+    "The shop answers from a cache",
+    "Two answers of its API, more than a second apart, carry the same time: orders would be seen as they were.",
+    "Except addresses with /wp-json/ from caching (in the cache plugin, at the host, at the CDN), then retry.",
+    "merchant",
+    "after_fix",
+)
+STORE_TAKEN = _add(
+    "connect.store_taken",
+    "This store is connected to another account",
+    "Its orders arrive in another account of this gateway, and a store has one.",
+    "Remove it there first, or ask whoever runs the gateway.",
+    "merchant",
+    "after_fix",
+)
+CONNECT_STATE = _add(
+    "connect.state",
+    "This connection attempt is over",
+    "It was begun more than an hour ago, by another log-in, or it has come to its end already.",
+    "Begin again via Store → Integrations; nothing was changed.",
+    "merchant",
+    "after_fix",
+)
+CONNECT_DENIED = _add(
+    "connect.denied",
+    "The access was not approved",
+    "On the store's own page the request was denied, so nothing was connected.",
+    "Begin again via Store → Integrations if that was a slip.",
+    "merchant",
+    "after_fix",
+)
+CONNECT_NO_KEYS = _add(
+    "connect.no_keys",
+    "The shop's keys have not arrived",
+    "The shop sends them from its server to {address}, and nothing came. Often its firewall, or ours, stops the call.",
+    "Load this page again in a moment. If it stays, paste keys instead, via Store → Integrations.",
+    "merchant",
+    "later",
+)
+CONNECT_NEEDS_HTTPS = _add(
+    "connect.needs_https",
+    "The approval page needs a gateway with https",
+    "WooCommerce hands keys to https addresses only, and this gateway's PUBLIC_URL is {address}.",
+    "Paste keys instead; or whoever runs the gateway gives it an https address and sets PUBLIC_URL.",
+    "operator",
+    "after_fix",
+)
+CONNECT_PLAIN_PERMALINKS = _add(
+    "connect.plain_permalinks",
+    "The approval page does not work with plain permalinks",
+    "This shop's permalinks are set to Plain, and WooCommerce's approval page needs any other kind.",
+    "Paste keys instead; or choose another kind under Settings → Permalinks in the shop's admin.",
+    "merchant",
+    "after_fix",
+)
+CONNECT_INTERRUPTED = _add(
+    "connect.interrupted",
+    "Connecting this store was interrupted",
+    "The gateway stopped before it was sure that webhooks arrive.",
+    "Connect the store again via Store → Integrations.",
+    "merchant",
+    "after_fix",
+)
+WEBHOOKS_BROKEN = _add(
+    "connection.webhooks_broken",
+    "The store's webhooks can't be switched on",
+    "They were found missing or switched off, and repairing them failed: {why}.",
+    "Orders still arrive by catch-up. Check the store via Store → Integrations, then retry.",
+    "merchant",
+    "later",
+)
+
 # --- sync runs -------------------------------------------------------------------------------------------------
 WINDOW_REFUSED = _add(
     "sync.window_refused", "This window can't be synced", "{why}", "Choose 7, 14, 30 or 60 days.", "merchant", "never"

@@ -180,7 +180,7 @@ def _options(store: Store, given: dict[str, Any]) -> dict[str, Any]:
         "refund_moves_time", "protected_data", "read_delay_seconds", "buyer_email_granted", "canceled_by_default",
         "bounds_inclusive",
         "notice_style",
-        "decimals", "plugin_statuses",
+        "decimals", "plugin_statuses", "strips_authorization", "caches_rest",
     }  # fmt: skip
     with store.world.lock:
         for name, value in given.items():

@@ -95,7 +95,8 @@ def stores() -> str:
             {"account": scope().account_id},
         ).mappings()
         failures = _grouped(refused)
-    return render_template("stores.html", stores=rows, subscriptions=subscriptions, failures=failures)
+    return render_template("stores.html", stores=rows, subscriptions=subscriptions, failures=failures,
+                           connected=number("connected"))  # fmt: skip
 
 
 # --- what the address says -------------------------------------------------------------------------------------

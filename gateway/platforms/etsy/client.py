@@ -92,7 +92,7 @@ def refusal(problem: Problem, answer: Answer) -> Exception:
 def _message(answer: Answer) -> str:
     try:
         value = msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     text = value.get("error_description") or value.get("error") if isinstance(value, dict) else ""
     return str(text)[:200] if text else ""
@@ -129,7 +129,7 @@ def list_page(access: StoreAccess, window: Window, cursor: Cursor | None) -> Pag
     answer = call(access, f"shops/{access.shop_id}/receipts", params=params)
     try:
         rows = msgspec.json.decode(answer.body, type=_List).results
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # An answer without the list is an error, never "empty".
         raise answer.not_json("it is not a list of receipts") from None
     found = [_found(bytes(raw), answer) for raw in rows]
@@ -153,7 +153,7 @@ def _following(state: Cursor, found: Sequence[Found], window: Window) -> Cursor 
 def _found(raw: bytes, answer: Answer) -> Found:
     try:
         head = msgspec.json.decode(raw, type=_Head)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise answer.not_json("a receipt without an id stands in the list") from None
     seconds = head.updated_timestamp or head.update_timestamp
     moment = datetime.fromtimestamp(seconds, UTC) if seconds else None

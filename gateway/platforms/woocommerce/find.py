@@ -218,7 +218,7 @@ def _read_index(answer: Answer) -> dict[str, Any] | None:
         return None
     try:
         index = msgspec.json.decode(answer.body.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return index if isinstance(index, dict) and isinstance(index.get("namespaces"), list) else None
 

@@ -1,0 +1,122 @@
+"""Connect a store: choose the platform, leave for the shop's own consent page, come back connected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from gateway.connections import connect_woocommerce
+from gateway.connections.access import Access
+from gateway.domain.problems import CONNECT_DENIED, CONNECT_STATE, GatewayError, NeedsMerchant, Retry, describe
+from gateway.web.request import changes_things, public, scope
+from gateway.web.security import CONTENT_SECURITY_POLICY
+
+log = structlog.get_logger("gateway.connect")
+
+connect = Blueprint("connect", __name__)
+callbacks = Blueprint("callbacks", __name__)
+"""What a shop's server calls: no log-in and no form token, a one-time state is the proof."""
+
+MAX_CALLBACK_BYTES = 16 * 1024
+
+
+@connect.get("/stores/connect")
+@changes_things
+def choose() -> str:
+    """The platforms to choose from."""
+    return render_template("connect.html")
+
+
+# --- WooCommerce -------------------------------------------------------------------------------------------------
+@connect.get("/stores/connect/woocommerce")
+@changes_things
+def woocommerce() -> Response:
+    return _form(request.args.get("url", "")[:500])
+
+
+@connect.post("/stores/connect/woocommerce")
+@changes_things
+def begin_woocommerce() -> AnyResponse:
+    """Find the shop, then send its owner to its consent page."""
+    url = request.form.get("url", "")
+    return _or_form(lambda: redirect(connect_woocommerce.begin(_access(), scope(), url), 303), url)
+
+
+@connect.post("/stores/connect/woocommerce/keys")
+@changes_things
+def paste_keys() -> AnyResponse:
+    """Connect with keys that the merchant made in the shop's admin."""
+    url, key, secret = (request.form.get(name, "") for name in ("url", "consumer_key", "consumer_secret"))
+    return _or_form(
+        lambda: _connected(connect_woocommerce.connect_with_keys(_access(), scope(), url, key, secret)), url, by="keys"
+    )
+
+
+@connect.get(connect_woocommerce.RETURN_PATH)
+@changes_things
+def back_from_woocommerce() -> AnyResponse:
+    """The owner is back from the shop's consent page, with ?success= and our state as user_id."""
+    state = request.args.get("user_id", "")
+    if request.args.get("success") != "1":
+        connect_woocommerce.give_up(_access(), scope(), state)
+        raise NeedsMerchant(CONNECT_DENIED)
+    return _connected(connect_woocommerce.finish(_access(), scope(), state))
+
+
+@callbacks.post(connect_woocommerce.CALLBACK_PATH)
+@public
+def woocommerce_callback() -> Response:
+    """The keys, from the shop's own server. 200 exactly when they were taken: at anything else it deletes them."""
+    body = request.stream.read(MAX_CALLBACK_BYTES + 1) if not request.form else b""
+    given = _fields(body) if len(body) <= MAX_CALLBACK_BYTES else {}
+    if not connect_woocommerce.take_keys(_access(), given):
+        log.warning("connect.callback_refused", platform="woocommerce", agent=request.user_agent.string[:100])
+        raise NeedsMerchant(CONNECT_STATE)
+    return Response(status=200)
+
+
+def _fields(body: bytes) -> Mapping[str, Any]:
+    """JSON, as WooCommerce sends it; a form where something on the way made one of it."""
+    if request.form:
+        return request.form
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+# --- shared ------------------------------------------------------------------------------------------------------
+def _access() -> Access:
+    access: Access = current_app.extensions["access"]
+    return access
+
+
+def _connected(store_id: int) -> AnyResponse:
+    return redirect(url_for("web.stores", connected=store_id, _anchor=f"store-{store_id}"), 303)
+
+
+def _or_form(attempt: Callable[[], AnyResponse], url: str, *, by: str = "") -> AnyResponse:
+    """What the attempt gives, or the form again with what was typed (never the keys) and why it did not work."""
+    try:
+        return attempt()
+    except GatewayError as error:
+        answer = _form(url[:500], error=error, by=by)
+        answer.status_code = 503 if isinstance(error, Retry) else 422
+        return answer
+
+
+def _form(url: str, *, error: GatewayError | None = None, by: str = "") -> Response:
+    problem = None if error is None else describe(error.problem, {"why": error.detail, **error.facts})
+    answer = Response(render_template("connect_woocommerce.html", url=url, problem=problem, by=by))
+    # The form's answer leads to the shop, and browsers hold a form's redirects against form-action too.
+    schemes = "https: http:" if _access().allow_private else "https:"
+    answer.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY.replace(
+        "form-action 'self'", f"form-action 'self' {schemes}"
+    )
+    return answer
