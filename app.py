@@ -83,6 +83,7 @@ def _access(settings: Settings) -> Access:
         etsy_shared_secret=settings.etsy_shared_secret,
         etsy_webhook_secrets=settings.etsy_webhook_secrets,
         etsy_api_url=settings.etsy_api_url,
+        etsy_connect_url=settings.etsy_connect_url,
     )
     session = partial(
         outbound.session,

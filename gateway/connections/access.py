@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import requests
+from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
 
 from gateway.connections import model, pacing
@@ -119,10 +120,14 @@ class Access:
                     {"credentials": self.vault.close(credentials), "id": connection_id},
                 )
 
+    def lock_credentials(self, tx: Transaction, connection_id: int) -> None:
+        """Let no refresh read and write this connection's tokens until the transaction ends."""
+        tx.execute(text("SELECT pg_advisory_xact_lock(:one, :two)"), {"one": _REFRESHING, "two": connection_id})
+
     def _refreshed(self, connection_id: int) -> dict[str, str]:
         """Refresh under a lock, and store both tokens before either is used: a lost one means a new install."""
         with self.database.transaction() as tx:
-            tx.execute(text("SELECT pg_advisory_xact_lock(:one, :two)"), {"one": _REFRESHING, "two": connection_id})
+            self.lock_credentials(tx, connection_id)
             connection = model.get(tx, connection_id)
             assert connection is not None
             credentials = self.vault.open_mapping(connection.credentials)

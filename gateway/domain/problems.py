@@ -447,6 +447,30 @@ CONNECT_PLAIN_PERMALINKS = _add(
     "merchant",
     "after_fix",
 )
+CONNECT_CODE_REFUSED = _add(
+    "connect.code_refused",
+    "The platform did not accept the approval",
+    "It refused the code that it had just given out: {why}. Such a code lives for a minute and works once.",
+    "Begin again via Store → Integrations.",
+    "merchant",
+    "now",
+)
+ETSY_WITHOUT_SHOP = _add(
+    "connect.etsy_without_shop",
+    "This Etsy account has no shop",
+    "The access was approved by an account that buys at Etsy but does not sell there.",
+    "Log in at Etsy as the shop's owner, then begin again via Store → Integrations.",
+    "merchant",
+    "after_fix",
+)
+ETSY_NOT_SET_UP = _add(
+    "connect.etsy_not_set_up",
+    "Etsy is not set up on this gateway",
+    "An app registered at Etsy is needed, and its keystring and shared secret are not set.",
+    "Whoever runs the gateway registers an app at Etsy and sets ETSY_KEYSTRING and ETSY_SHARED_SECRET.",
+    "operator",
+    "after_fix",
+)
 CONNECT_INTERRUPTED = _add(
     "connect.interrupted",
     "Connecting this store was interrupted",

@@ -208,6 +208,7 @@ class App:
     etsy_shared_secret: str = ""
     etsy_webhook_secrets: tuple[str, ...] = ()
     etsy_api_url: str = "https://api.etsy.com/v3"
+    etsy_connect_url: str = "https://www.etsy.com/oauth/connect"
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ def overview(world: World) -> dict[str, Any]:
                 "ETSY_SHARED_SECRET": world.etsy_app.shared_secret,
                 "ETSY_WEBHOOK_SECRETS": world.etsy_app.webhook_secret,
                 "ETSY_API_URL": world.base_url + "/etsy/v3",
+                "ETSY_CONNECT_URL": world.base_url + "/etsy/oauth/connect",
             },
             "stores": [store.describe() for store in world.stores.values()],
         }

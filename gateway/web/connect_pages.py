@@ -10,7 +10,7 @@ import structlog
 from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from gateway.connections import connect_woocommerce
+from gateway.connections import connect_etsy, connect_woocommerce
 from gateway.connections.access import Access
 from gateway.domain.problems import CONNECT_DENIED, CONNECT_STATE, GatewayError, NeedsMerchant, Retry, describe
 from gateway.web.request import changes_things, public, scope
@@ -23,6 +23,8 @@ callbacks = Blueprint("callbacks", __name__)
 """What a shop's server calls: no log-in and no form token, a one-time state is the proof."""
 
 MAX_CALLBACK_BYTES = 16 * 1024
+ETSY_STATE = "gateway_etsy_state"
+ETSY_EVENTS = ("order.paid", "order.canceled", "order.shipped", "order.delivered")
 
 
 @connect.get("/stores/connect")
@@ -89,6 +91,43 @@ def _fields(body: bytes) -> Mapping[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+# --- Etsy --------------------------------------------------------------------------------------------------------
+@connect.get("/stores/connect/etsy")
+@changes_things
+def etsy() -> str:
+    """What to enter at Etsy, then the way to its consent page."""
+    access = _access()
+    return render_template(
+        "connect_etsy.html", app=access.app, redirect_uri=connect_etsy.redirect_uri(access),
+        endpoint=f"{access.public_url}/webhooks/etsy", events=ETSY_EVENTS,
+        secrets=len(access.app.etsy_webhook_secrets),
+    )  # fmt: skip
+
+
+@connect.get("/install/etsy")
+@changes_things
+def begin_etsy() -> AnyResponse:
+    """Send the seller to Etsy; their browser keeps the state meanwhile."""
+    address, state = connect_etsy.begin(_access(), scope())
+    answer = redirect(address, 303)
+    answer.set_cookie(
+        ETSY_STATE, state, max_age=3600, path="/install/etsy", httponly=True, samesite="Lax",
+        secure=current_app.config["SESSION_COOKIE_SECURE"],
+    )  # fmt: skip
+    return answer
+
+
+@connect.get(connect_etsy.CALLBACK_PATH)
+@changes_things
+def back_from_etsy() -> AnyResponse:
+    """The seller is back, with a code or a refusal."""
+    given = {name: request.args.get(name, "")[:2000] for name in ("state", "code", "error")}
+    store_id = connect_etsy.finish(_access(), scope(), kept_state=request.cookies.get(ETSY_STATE, ""), **given)
+    answer = _connected(store_id)
+    answer.delete_cookie(ETSY_STATE, path="/install/etsy")
+    return answer
 
 
 # --- shared ------------------------------------------------------------------------------------------------------

@@ -41,8 +41,9 @@ class _List(msgspec.Struct):
     results: list[msgspec.Raw]
 
 
-def call(access: StoreAccess, path: str, *, params: dict[str, str] | None = None) -> Answer:
-    """One GET; raises what `classify` makes of a refusal. A 404 of a single receipt is left to the caller."""
+def call(access: StoreAccess, path: str, *, params: dict[str, str] | None = None, missing_ok: bool = False) -> Answer:
+    """One GET; raises what `classify` makes of a refusal. A 404 of a single receipt is left to the caller, and any
+    with `missing_ok`."""
     app = access.app
     answer = access.http.call(
         "GET",
@@ -54,7 +55,7 @@ def call(access: StoreAccess, path: str, *, params: dict[str, str] | None = None
         },
     )
     problem = classify(answer)
-    if problem is not None and not (answer.status == 404 and "/receipts/" in path):
+    if problem is not None and not (answer.status == 404 and (missing_ok or "/receipts/" in path)):
         raise refusal(problem, answer)
     return answer
 
@@ -175,8 +176,11 @@ def count(access: StoreAccess, window: Window) -> Count | None:
 def shop(access: StoreAccess) -> Shop:
     """The shop behind the token; a buyer's account has none."""
     me = call(access, "users/me").json()
-    shop_id = str(me.get("shop_id") or "")
+    shop_id = str((me.get("shop_id") if isinstance(me, dict) else None) or access.shop_id)
     if shop_id != access.shop_id:
         raise NeedsMerchant(SHOP_GONE, "the token is of another account", why="the token is of another account")
-    row = call(access, f"shops/{shop_id}").json()
+    answer = call(access, f"shops/{shop_id}")
+    row = answer.json()
+    if not isinstance(row, dict):
+        raise answer.not_json("it is not a shop")
     return Shop(shop_id, str(row.get("shop_name") or shop_id), "etsy.com", str(row.get("currency_code") or ""), "")
