@@ -82,7 +82,7 @@ def audit(access: Access, connection_id: int) -> Found:
         listed = platform.list_subscriptions(access.store(connection))
         if _is_sound(listed, address, noted) and not misunderstood:
             with access.database.transaction() as tx:
-                _recovered(tx, connection)
+                recovered(tx, connection)
                 tx.execute(
                     text("UPDATE subscriptions SET checked_at = now(), state = 'active' WHERE connection_id = :id"),
                     {"id": connection_id},
@@ -101,7 +101,7 @@ def audit(access: Access, connection_id: int) -> Found:
         log.warning("subscriptions.not_audited", connection=connection_id, why=error.problem.code)
         return "unknown"
     with access.database.transaction() as tx:
-        _recovered(tx, connection)
+        recovered(tx, connection)
     log.info("subscriptions.repaired", connection=connection_id, signed_wrongly=misunderstood)
     return "repaired"
 
@@ -158,7 +158,7 @@ def _note(tx: Transaction, connection: Connection, made: Sequence[Subscription])
         )
 
 
-def _recovered(tx: Transaction, connection: Connection) -> None:
+def recovered(tx: Transaction, connection: Connection) -> None:
     """A state that a failed call set is lifted by one that worked."""
     tx.execute(
         text(

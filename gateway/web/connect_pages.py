@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 import structlog
-from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, current_app, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from gateway.connections import connect_etsy, connect_woocommerce
+from gateway.connections import check, connect_etsy, connect_woocommerce, model
 from gateway.connections.access import Access
 from gateway.domain.problems import CONNECT_DENIED, CONNECT_STATE, GatewayError, NeedsMerchant, Retry, describe
-from gateway.web.request import changes_things, public, scope
+from gateway.platforms.woocommerce.find import home_of
+from gateway.web.request import changes_things, public, scope, transaction
 from gateway.web.security import CONTENT_SECURITY_POLICY
 
 log = structlog.get_logger("gateway.connect")
@@ -128,6 +129,39 @@ def back_from_etsy() -> AnyResponse:
     answer = _connected(store_id)
     answer.delete_cookie(ETSY_STATE, path="/install/etsy")
     return answer
+
+
+# --- is it all right? --------------------------------------------------------------------------------------------
+@connect.get("/stores/<id:store_id>/test")
+@changes_things
+def test(store_id: int) -> str:
+    """What Test connection does, and its button."""
+    return _tested(store_id, None)
+
+
+@connect.post("/stores/<id:store_id>/test")
+@changes_things
+def run_test(store_id: int) -> str:
+    """Try the connection through, layer by layer."""
+    steps = check.check(_access(), scope(), store_id)
+    if steps is None:
+        abort(404)
+    return _tested(store_id, steps)
+
+
+def _tested(store_id: int, steps: list[check.Step] | None) -> str:
+    with transaction() as tx:
+        store = model.get_store(tx, scope(), store_id)
+    if store is None:
+        abort(404)
+    return render_template("connection_test.html", store=store, steps=steps, reconnect=_reconnect(store))
+
+
+def _reconnect(store: Mapping[Any, Any]) -> str | None:
+    """Where this store's way back begins; a Shopify app is installed from Shopify's side."""
+    if store["platform"] == "woocommerce":
+        return url_for("connect.woocommerce", url=home_of(store["base_url"]))
+    return url_for("connect.etsy") if store["platform"] == "etsy" else None
 
 
 # --- shared ------------------------------------------------------------------------------------------------------

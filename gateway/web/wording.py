@@ -85,6 +85,34 @@ STATE_SENTENCE: Mapping[str, Any] = {
     "action_needed": lazy_gettext("Orders do not arrive until you act."),
     "disconnected": lazy_gettext("This store is not connected; its orders are kept."),
 }
+LAYER: Mapping[str, Any] = {
+    "name": lazy_gettext("The shop's name leads to a server on the internet"),
+    "connection": lazy_gettext("The server takes our calls"),
+    "encryption": lazy_gettext("The connection is encrypted, with a certificate that can be trusted"),
+    "answer": lazy_gettext("The shop's own API answers"),
+    "keys": lazy_gettext("Our keys read orders"),
+    "cache": lazy_gettext("Answers are fresh"),
+    "writing": lazy_gettext("Our keys may register webhooks"),
+    "webhooks": lazy_gettext("Webhooks are registered and switched on"),
+}
+LAYER_NOTE: Mapping[str, Any] = {
+    "keys_in_query": lazy_gettext(
+        "This host strips the Authorization header, so the keys are sent in the address, over the encrypted connection."
+    ),
+    "fresh_query": lazy_gettext(
+        "This host caches its API's answers, so each call carries a word that never repeats."
+        " Better: except addresses with /wp-json/ from caching."
+    ),
+    "repaired": lazy_gettext(
+        "They were missing or switched off, and have just been repaired. What was missed is being caught up."
+    ),
+    "unknown": lazy_gettext("The store is disconnected, so none are wanted. Connect it again first."),
+}
+STEP: Mapping[str, Word] = {
+    "ok": ("ok", lazy_gettext("Holds")),
+    "bad": ("bad", lazy_gettext("Does not hold")),
+    "untried": ("mute", lazy_gettext("Not tried")),
+}
 ROLE: Mapping[str, Word] = {
     "owner": ("ok", lazy_gettext("Owner")),
     "manager": ("info", lazy_gettext("Manager")),
@@ -203,5 +231,6 @@ def register(app: Flask) -> None:
     app.jinja_env.globals.update(
         PAYMENT=PAYMENT, FULFILMENT=FULFILMENT, CONNECTION=CONNECTION, RUN=RUN, DELIVERY=DELIVERY, CHANGE=CHANGE,
         OUTCOME=OUTCOME, VERDICT=VERDICT, STATE_SENTENCE=STATE_SENTENCE, PLATFORM=PLATFORM, SOURCE=SOURCE, ROLE=ROLE,
+        LAYER=LAYER, LAYER_NOTE=LAYER_NOTE, STEP=STEP,
         word=word, phrase=phrase, field_name=field_name, field_value=field_value, problem_of=problem_of, device=device,
     )  # fmt: skip

@@ -34,6 +34,7 @@ def theirs(world):
         "session_id": world.sql("SELECT id FROM sessions WHERE account_id = :a", a=scope.account_id)[0]["id"],
         "token_id": world.sql("SELECT id FROM api_tokens WHERE account_id = :a", a=scope.account_id)[0]["id"],
         "store": store,
+        "store_id": store,
     }
 
 

@@ -77,6 +77,11 @@ def identity(url: str) -> str:
     return f"{(parts.hostname or '').removeprefix('www.')}{port}{path}"
 
 
+def home_of(api: str) -> str:
+    """The shop's address, from the root of its API or from the address itself."""
+    return api.split("/?", 1)[0].removesuffix("/wp-json").removesuffix("/index.php")
+
+
 def typed_address(typed: str, *, allow_http: bool = False) -> str:
     """The shop's address in what a person typed: scheme added, credentials, query and the admin's paths taken off.
 
