@@ -15,7 +15,7 @@ from sqlalchemy import text
 from gateway.connections import model, pacing
 from gateway.connections.model import Connection
 from gateway.db.engine import Database
-from gateway.domain.problems import STORE_THROTTLED, Retry
+from gateway.domain.problems import STORE_NOT_CONNECTED, STORE_THROTTLED, NeedsMerchant, Retry
 from gateway.http import Answer, Http
 from gateway.platforms import REGISTRY
 from gateway.platforms.base import App, StoreAccess
@@ -49,6 +49,9 @@ class Access:
     ) -> StoreAccess:
         """How to call this store now, with a token that lives at least a few minutes longer."""
         credentials = self._fresh(connection)
+        if not credentials:
+            raise NeedsMerchant(STORE_NOT_CONNECTED, "it was disconnected.", state="disconnected",
+                                why="it was disconnected.")  # fmt: skip
         platform = REGISTRY[connection.platform]
         bucket = platform.bucket(connection.id, self.app)
         capabilities = platform.capabilities

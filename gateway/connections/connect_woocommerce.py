@@ -254,6 +254,7 @@ def _renew(tx: Transaction, access: Access, known: Connection, shop: _Shop) -> C
             "UPDATE connections SET shop_id = CASE WHEN :moved THEN :shop ELSE shop_id END, name = :name,"
             " aliases = CASE WHEN domain = :domain THEN aliases ELSE array_append(array_remove(aliases, :domain),"
             " domain) END, domain = :domain, base_url = :base_url, time_zone = :zone,"
+            " hook_secrets = CASE WHEN state = 'disconnected' THEN :secrets ELSE hook_secrets END,"
             " currency = coalesce(nullif(:currency, ''), currency), credentials = :credentials,"
             " generation = generation + 1, installed_at = CASE WHEN state = 'disconnected' THEN :now"
             " ELSE installed_at END WHERE id = :id RETURNING *"
@@ -262,6 +263,7 @@ def _renew(tx: Transaction, access: Access, known: Connection, shop: _Shop) -> C
             "id": known.id, "shop": shop.site.identity, "moved": _identity_of(known.base_url) != shop.site.identity,
             "name": shop.site.name, "domain": _host(shop.site.home), "base_url": shop.site.api,
             "zone": shop.site.time_zone, "currency": shop.currency,
+            "secrets": access.vault.close([hook_secret()]),
             "credentials": access.vault.close(shop.credentials), "now": datetime.now(UTC),
         },
     ).mappings().one()  # fmt: skip
@@ -269,7 +271,7 @@ def _renew(tx: Transaction, access: Access, known: Connection, shop: _Shop) -> C
 
 
 _RESTORED = ("shop_id", "name", "aliases", "domain", "base_url", "time_zone", "currency", "credentials", "generation",
-             "installed_at")  # fmt: skip
+             "installed_at", "hook_secrets")  # fmt: skip
 
 
 def _row(tx: Transaction, connection_id: int) -> dict[str, Any]:

@@ -245,6 +245,10 @@ class Capabilities:
     """0: the platform sets no rate, and calls to a store go one after the other."""
     relist_deletes: bool
     """Whether a look-up can say Gone (Etsy: never)."""
+    shown_for: timedelta | None = None
+    """How long after it was read content may be shown; None: as long as it is kept."""
+    purged_on_disconnect: bool = False
+    """Whether the platform's terms let us keep nothing once the merchant has disconnected."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import structlog
 from flask import Blueprint, Response, abort, current_app, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from gateway.connections import check, connect_etsy, connect_woocommerce, model
+from gateway.connections import check, connect_etsy, connect_woocommerce, disconnect, model
 from gateway.connections.access import Access
 from gateway.domain.problems import CONNECT_DENIED, CONNECT_STATE, GatewayError, NeedsMerchant, Retry, describe
 from gateway.platforms.woocommerce.find import home_of
@@ -147,6 +147,15 @@ def run_test(store_id: int) -> str:
     if steps is None:
         abort(404)
     return _tested(store_id, steps)
+
+
+@connect.post("/stores/<id:store_id>/disconnect")
+@changes_things
+def disconnect_store(store_id: int) -> AnyResponse:
+    """Forget the store's keys and take its webhooks off."""
+    if not disconnect.disconnect(_access(), scope(), store_id):
+        abort(404)
+    return redirect(url_for("web.stores", _anchor=f"store-{store_id}"), 303)
 
 
 def _tested(store_id: int, steps: list[check.Step] | None) -> str:

@@ -9,7 +9,7 @@ import pytest
 from gateway.orders.feed import sequence
 from tests.web.world import NOON
 
-ORDER_FIELDS = {"id", "store_id", "external_id", "number", "placed_at", "updated_at", "changed_at", "payment_status",
+ORDER_FIELDS = {"id", "store_id", "external_id", "number", "placed_at", "updated_at", "as_of", "changed_at", "payment_status",
                 "fulfilment_status", "currency", "total", "item_count", "customer_name"}  # fmt: skip
 
 
