@@ -378,7 +378,7 @@ KEYS_MALFORMED = _add(
 KEYS_WRONG = _add(
     "keys.wrong",
     "The shop does not accept these keys",
-    "It answered {status} ({why}): they were deleted, belong to another shop, or their user may not see orders.",
+    "It refused them ({why}): they were deleted, belong to another shop, or their user may not see orders.",
     "Connect the store again via Store → Integrations, or make new keys with a user who manages the shop.",
     "merchant",
     "after_fix",

@@ -207,10 +207,23 @@ def problem_of(code: str | None, detail: str | None = None) -> Problem | None:
     if not code:
         return None
     facts: dict[str, object] = {"why": detail or "—"}
+    entry = CATALOGUE.get(code, UNEXPECTED)
+    if detail:
+        facts |= _stored_facts(entry, detail)
     if code == PAYLOAD_FIELD.code and detail and ": " in detail:
         facts["field"], facts["why"] = detail.split(": ", 1)
-    told = describe(CATALOGUE.get(code, UNEXPECTED), facts)
+    told = describe(entry, facts)
     return Problem(told.code, gettext(told.title), gettext(told.cause), gettext(told.fix), told.who, told.retry)
+
+
+def _stored_facts(problem: Problem, detail: str) -> dict[str, object]:
+    """What a stored detail tells: `status 403`, an address, or a host and, after a colon, why."""
+    if detail.startswith("status "):
+        return {"status": detail.removeprefix("status ")}
+    if "{host}" not in problem.cause:
+        return {"to": detail}
+    host, colon, why = detail.partition(": ")
+    return {"host": host, "why": why, "seconds": why.removesuffix(" s")} if colon else {"host": host}
 
 
 def device(user_agent: str) -> str:
