@@ -6,7 +6,9 @@ Importing this module opens nothing and reads no setting; asking for `app` does.
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 from flask import Flask
@@ -17,12 +19,13 @@ from backfill import pages as runs_pages
 from backfill.commands import sync
 from config.logging import configure_logging
 from config.settings import Settings, load_settings
-from gateway import worker
+from gateway import outbound, worker
 from gateway.accounts.commands import user
 from gateway.connections import (
     health,  # noqa: F401 - its job registers itself
     model,
     privacy,
+    subscriptions,
 )
 from gateway.connections.access import Access
 from gateway.connections.commands import stores
@@ -34,7 +37,7 @@ from gateway.platforms import REGISTRY
 from gateway.platforms.base import App as PlatformApp
 from gateway.sandbox.commands import sandbox_commands
 from gateway.vault import Vault
-from gateway.web import api, api_frame, frame, pages, privacy_pages, settings_pages
+from gateway.web import api, api_frame, connect_pages, frame, pages, privacy_pages, settings_pages
 from webhooks import api as deliveries_api
 from webhooks import pages as deliveries_pages
 from webhooks import rereads
@@ -82,8 +85,23 @@ def _access(settings: Settings) -> Access:
         etsy_shared_secret=settings.etsy_shared_secret,
         etsy_webhook_secrets=settings.etsy_webhook_secrets,
         etsy_api_url=settings.etsy_api_url,
+        etsy_connect_url=settings.etsy_connect_url,
     )
-    return Access(database, Vault(settings.encryption_keys), platforms, settings.public_url)
+    session = partial(
+        outbound.session,
+        allow_private=settings.allow_private_store_urls,
+        trusted=(
+            settings.etsy_api_url,
+            *([settings.shopify_admin_url] if _one_host(settings.shopify_admin_url) else []),
+        ),
+    )
+    return Access(database, Vault(settings.encryption_keys), platforms, settings.public_url, session,
+                  settings.allow_private_store_urls)  # fmt: skip
+
+
+def _one_host(url: str) -> bool:
+    """Whether an operator's URL names its host by itself, without the shop's name in it."""
+    return "{" not in (urlsplit(url).netloc)
 
 
 def _receive_webhooks(app: Flask, settings: Settings, access: Access) -> None:
@@ -125,20 +143,20 @@ def _work(settings: Settings, access: Access) -> None:
             "rereads": lambda stop: rereads.dispatch(database, stop),
             "runs": lambda stop: runner.dispatch(database, stop),
             "catch-up": lambda stop: catch_up.watch(database, stop),
+            "subscriptions": lambda stop: subscriptions.watch(database, stop),
         },
         context={"access": access, "ledger": settings.erasure_ledger},
     )
 
 
 def _register_pages(app: Flask) -> None:
-    for blueprint in (
-        pages.web,
-        settings_pages.settings,
-        privacy_pages.pages,
-        runs_pages.sync,
+    parts = (
+        pages.web, connect_pages.connect, settings_pages.settings, privacy_pages.pages, runs_pages.sync,
         deliveries_pages.deliveries,
-    ):
+    )  # fmt: skip
+    for blueprint in (*parts, connect_pages.callbacks):
         app.register_blueprint(blueprint)
+    app.extensions["csrf"].exempt(connect_pages.callbacks)
     api_frame.register(app, api.orders_api, runs_api.sync_runs_api, deliveries_api.deliveries_api)
 
 

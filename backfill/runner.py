@@ -50,6 +50,9 @@ log = structlog.get_logger("backfill.runner")
 LOOK_UPS = 50
 """Orders that were not listed, looked up in one go."""
 
+CLOCK_BLUR = timedelta(seconds=2)
+"""How far off our idea of a store's clock may be: its Date has whole seconds, and an answer takes its time."""
+
 MAX_FAILURES = 8
 """Failures in a row without a page of progress, after which the run stops and says so."""
 
@@ -269,12 +272,14 @@ class Runner:
     def _list_tail(self) -> None:
         """Orders that changed since the window was frozen left it: they are read here."""
         cursor, self._state["cursor"] = self._state["cursor"], None
-        begin = self._state["tail"] or self.taken.window.until.isoformat()
-        until = ceil_second(datetime.now(UTC) - self._connection.skew)
+        frozen = self.taken.window.until - CLOCK_BLUR
+        begin = self._state["tail"] or frozen.isoformat()
+        theirs = datetime.now(UTC) - self._connection.skew
+        until = ceil_second(theirs + CLOCK_BLUR)
         window = Window(datetime.fromisoformat(begin), max(until, datetime.fromisoformat(begin)))
         if window.until > window.from_:
             self._list(window, tail=True)
-        self._state["tail"] = window.until.isoformat()
+        self._state["tail"] = max(frozen, floor_second(theirs - CLOCK_BLUR)).isoformat()
         self._state["cursor"] = cursor
 
     def _look_up_unlisted(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 import requests
+from urllib3.exceptions import NameResolutionError
 
-from gateway.domain.problems import STORE_NOT_JSON, STORE_UNREACHABLE, Retry
+from gateway.domain.problems import (
+    STORE_NAME_UNKNOWN,
+    STORE_NOT_JSON,
+    STORE_TIMED_OUT,
+    STORE_TLS,
+    STORE_UNREACHABLE,
+    Retry,
+)
 from gateway.domain.window import floor_second
 
 CONNECT_SECONDS = 5
@@ -69,7 +78,7 @@ class Answer:
         """The body as JSON, or Retry: a firewall's page is not the platform's answer."""
         try:
             return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise self.not_json("it is not JSON") from None
 
     def not_json(self, why: str) -> Retry:
@@ -84,6 +93,8 @@ class Http:
     session: requests.Session = field(default_factory=requests.Session)
     before: Callable[[float], None] | None = None
     after: Callable[[Answer], None] | None = None
+    read_seconds: float | None = None
+    """How long an answer may keep us waiting; None: READ_SECONDS. Pages, behind which a person waits, set less."""
 
     def call(
         self,
@@ -99,10 +110,12 @@ class Http:
     ) -> Answer:
         """One request, one answer; redirects are not followed: keys go to nobody else.
 
-        Raises Retry when there is no answer at all: name, connection, TLS, time.
+        Raises Retry when there is no answer at all: name, connection, TLS, time; NeedsMerchant when the address is one
+        that may not be called (outbound.py).
         """
         if self.before is not None:
             self.before(cost)
+        patience = READ_SECONDS if self.read_seconds is None else self.read_seconds
         sent = time.monotonic()
         try:
             with self.session.request(
@@ -113,17 +126,15 @@ class Http:
                 json=json,
                 data=form,
                 auth=auth,
-                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                timeout=(CONNECT_SECONDS, patience),
                 allow_redirects=False,
                 stream=True,
             ) as response:
                 seconds = time.monotonic() - sent
                 received_at = datetime.now(UTC)
-                body = self._read(response, deadline=sent + 2 * READ_SECONDS)
+                body = self._read(response, deadline=sent + 2 * patience)
         except requests.RequestException as error:
-            # The error's text may name the URL with its keys: its type says enough.
-            why = type(error).__name__
-            raise Retry(STORE_UNREACHABLE, f"{urlsplit(url).hostname}: {why}", after_seconds=15, why=why) from None
+            raise no_answer(error, urlsplit(url).hostname or "", patience) from None
         answer = Answer(
             response.status_code, {k.lower(): v for k, v in response.headers.items()}, body, seconds, received_at
         )
@@ -143,3 +154,33 @@ class Http:
                 raise requests.Timeout("the answer did not end")
             pieces.append(piece)
         return b"".join(pieces)
+
+
+def no_answer(error: requests.RequestException, host: str, patience: float) -> Retry:
+    """Why there was none, by layer. The error's own text may name the URL with its keys, so it is not told."""
+    if isinstance(error, requests.exceptions.SSLError):
+        why = _tls_reason(error)
+        return Retry(STORE_TLS, f"{host}: {why}", after_seconds=60, host=host, why=why)
+    if isinstance(error, requests.Timeout):
+        seconds: float = CONNECT_SECONDS if isinstance(error, requests.ConnectTimeout) else patience
+        return Retry(STORE_TIMED_OUT, f"{host}: {seconds} s", after_seconds=15, host=host, seconds=seconds)
+    cause = getattr(error.args[0], "reason", None) if error.args else None
+    if isinstance(cause, NameResolutionError):
+        return Retry(STORE_NAME_UNKNOWN, host, after_seconds=60, host=host)
+    why = type(cause or error).__name__
+    why = {"NewConnectionError": "the connection was refused", "ProtocolError": "the connection broke off"}.get(
+        why, why
+    )
+    return Retry(STORE_UNREACHABLE, f"{host}: {why}", after_seconds=15, host=host, why=why)
+
+
+def _tls_reason(error: requests.exceptions.SSLError) -> str:
+    """OpenSSL's own words for a certificate that is not trusted; they name no URL."""
+    cause: BaseException | None = getattr(error.args[0], "reason", None) if error.args else None
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        if isinstance(cause, ssl.SSLError):
+            return (cause.reason or "no agreement").replace("_", " ").lower()
+        cause = cause.args[0] if cause.args and isinstance(cause.args[0], BaseException) else None
+    return "no agreement"

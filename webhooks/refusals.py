@@ -17,7 +17,7 @@ class Refusal(NamedTuple):
 
 
 def write(connection: psycopg.Connection[Any], counted: Counter[Refusal], unanswered: set[int]) -> None:
-    """Add the counts of today, and wish a catch-up for each connection that was given a non-2xx."""
+    """Add the counts of today, and wish a catch-up and an audit for each connection that was given a non-2xx."""
     rows = [(*refusal, count) for refusal, count in sorted(counted.items())]
     if rows:
         platforms, connections, reasons, counts = zip(*rows, strict=True)
@@ -31,6 +31,9 @@ def write(connection: psycopg.Connection[Any], counted: Counter[Refusal], unansw
     wanted = sorted(unanswered | {refusal.connection_id for refusal in counted if refusal.connection_id})
     if wanted:
         connection.execute(
-            "UPDATE connections SET catch_up_wanted_at = now() WHERE id = ANY(%s) AND catch_up_wanted_at IS NULL",
+            # A store that was told no may have switched its webhooks off (WooCommerce: at the 7th time).
+            "UPDATE connections SET catch_up_wanted_at = coalesce(catch_up_wanted_at, now()),"
+            " audit_wanted_at = coalesce(audit_wanted_at, now())"
+            " WHERE id = ANY(%s) AND (catch_up_wanted_at IS NULL OR audit_wanted_at IS NULL)",
             (wanted,),
         )

@@ -20,6 +20,7 @@ from gateway.db.engine import Database
 from gateway.domain.order import PARTS
 from gateway.domain.points import reached
 from gateway.domain.problems import ORDER_HIDDEN, STORE_THROTTLED, GatewayError, NeedsMerchant, Problem, Retry
+from gateway.orders import freshness
 from gateway.orders.apply import Removal, apply, remove
 from gateway.orders.lookups import judge
 from gateway.orders.reading import Reading, read_order
@@ -53,6 +54,17 @@ def reread(context: procrastinate.JobContext, connection_id: int) -> None:
         pass
 
 
+@jobs.app.periodic(cron="23 * * * *")
+@jobs.app.task(name="orders.freshen", queueing_lock="orders.freshen", pass_context=True)
+def freshen(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - it is always given
+    """Every hour: what will soon be too old to be shown is read again."""
+    access: Access = context.additional_context["access"]
+    with access.database.transaction() as tx:
+        asked = freshness.freshen(tx, now=datetime.now(UTC))
+    if asked:
+        log.info("orders.freshened", asked=asked)
+
+
 def reread_batch(access: Access, connection_id: int) -> int:
     """One batch; how many rows were due. A crash leaves the rows, and reading again changes nothing."""
     begun_at = datetime.now(UTC)
@@ -65,6 +77,9 @@ def reread_batch(access: Access, connection_id: int) -> int:
             ),
             {"id": connection_id, "batch": BATCH},
         ).all()
+        if connection is not None and connection.state == "disconnected":
+            tx.execute(text("DELETE FROM rereads WHERE connection_id = :id"), {"id": connection_id})
+            return 0
     if connection is None or not rows:
         return 0
     ids = [row.external_id for row in rows]

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import requests
+from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
 
 from gateway.connections import model, pacing
 from gateway.connections.model import Connection
 from gateway.db.engine import Database
-from gateway.domain.problems import STORE_THROTTLED, Retry
+from gateway.domain.problems import STORE_NOT_CONNECTED, STORE_THROTTLED, NeedsMerchant, Retry
 from gateway.http import Answer, Http
 from gateway.platforms import REGISTRY
 from gateway.platforms.base import App, StoreAccess
@@ -23,6 +24,8 @@ from gateway.vault import Vault
 REFRESH_BEFORE = timedelta(minutes=5)
 PATIENCE_SECONDS = 5.0
 """Waiting longer than this for a platform's budget is the caller's decision, and is shown as waiting."""
+
+PAGE_SECONDS = 10.0
 
 _REFRESHING = 4_242_100
 """First half of the advisory lock of a token refresh; the second is the connection's id."""
@@ -37,11 +40,18 @@ class Access:
     app: App
     public_url: str
     session: Callable[[], requests.Session] = requests.Session
+    allow_private: bool = False
+    """Whether stores may have private addresses and answer without TLS."""
     _sessions: threading.local = field(default_factory=threading.local)
 
-    def store(self, connection: Connection, *, session: requests.Session | None = None) -> StoreAccess:
+    def store(
+        self, connection: Connection, *, session: requests.Session | None = None, read_seconds: float | None = None
+    ) -> StoreAccess:
         """How to call this store now, with a token that lives at least a few minutes longer."""
         credentials = self._fresh(connection)
+        if not credentials:
+            raise NeedsMerchant(STORE_NOT_CONNECTED, "it was disconnected.", state="disconnected",
+                                why="it was disconnected.")  # fmt: skip
         platform = REGISTRY[connection.platform]
         bucket = platform.bucket(connection.id, self.app)
         capabilities = platform.capabilities
@@ -77,8 +87,12 @@ class Access:
             time_zone=connection.time_zone,
             credentials=credentials,
             app=self.app,
-            http=Http(session or self._session(), before, after),
+            http=Http(session or self._session(), before, after, read_seconds),
         )
+
+    def stranger(self) -> Http:
+        """How to call an address that is no connection yet, while a person waits: neither keys nor pacing."""
+        return Http(self._session(), read_seconds=PAGE_SECONDS)
 
     def _session(self) -> requests.Session:
         """One session a thread: connections to a store are kept open between calls."""
@@ -109,10 +123,14 @@ class Access:
                     {"credentials": self.vault.close(credentials), "id": connection_id},
                 )
 
+    def lock_credentials(self, tx: Transaction, connection_id: int) -> None:
+        """Let no refresh read and write this connection's tokens until the transaction ends."""
+        tx.execute(text("SELECT pg_advisory_xact_lock(:one, :two)"), {"one": _REFRESHING, "two": connection_id})
+
     def _refreshed(self, connection_id: int) -> dict[str, str]:
         """Refresh under a lock, and store both tokens before either is used: a lost one means a new install."""
         with self.database.transaction() as tx:
-            tx.execute(text("SELECT pg_advisory_xact_lock(:one, :two)"), {"one": _REFRESHING, "two": connection_id})
+            self.lock_credentials(tx, connection_id)
             connection = model.get(tx, connection_id)
             assert connection is not None
             credentials = self.vault.open_mapping(connection.credentials)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
 
-from gateway.connections import model
+from gateway.connections import model, subscriptions
 from gateway.connections.access import Access
 from gateway.connections.model import Connection
 from gateway.platforms import REGISTRY
@@ -97,19 +97,4 @@ def subscribe(access: Access, connection_id: int) -> int:
     with access.database.transaction() as tx:
         connection = model.get(tx, connection_id)
     assert connection is not None
-    platform = REGISTRY[connection.platform]
-    address = platform.deliveries_address(access.public_url, connection.key)
-    hook_secrets = access.vault.open_list(connection.hook_secrets)
-    made = platform.subscribe(access.store(connection), address, hook_secrets[0] if hook_secrets else "")
-    with access.database.transaction() as tx:
-        tx.execute(text("DELETE FROM subscriptions WHERE connection_id = :id"), {"id": connection_id})
-        for row in made:
-            tx.execute(
-                text(
-                    "INSERT INTO subscriptions (account_id, connection_id, topic, external_id, address, state,"
-                    " checked_at) VALUES (:account, :connection, :topic, :external, :address, :state, now())"
-                ),
-                {"account": connection.account_id, "connection": connection.id, "topic": row.topic,
-                 "external": row.external_id, "address": row.address, "state": row.state},
-            )  # fmt: skip
-    return len(made)
+    return len(subscriptions.register(access, connection))

@@ -154,6 +154,8 @@ connections = Table(
     Column("skew_ms", BigInteger, nullable=False, server_default="0", comment="our clock minus the platform's"),
     _instant("watermark"),
     _instant("catch_up_wanted_at"),
+    _instant("audit_wanted_at"),
+    _instant("audited_at"),
     _instant("installed_at", nullable=False),
     _instant("last_delivery_at"),
     _created_at(),
@@ -178,6 +180,23 @@ subscriptions = Table(
     UniqueConstraint("connection_id", "external_id"),
     Index(None, "account_id", "connection_id"),
     comment="Webhooks registered at the platform for us.",
+)
+
+connect_attempts = Table(
+    "connect_attempts",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("user_id", BigInteger, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("platform", Text, nullable=False),
+    Column("state_hash", LargeBinary, nullable=False, unique=True, comment="sha256 of the one-time state"),
+    Column("about", LargeBinary, nullable=False, comment="encrypted JSON: what the flow was begun with"),
+    Column("keys", LargeBinary, comment="encrypted JSON: what the store handed over"),
+    _created_at(),
+    _instant("expires_at", nullable=False),
+    _instant("finished_at"),
+    Index(None, "account_id", "expires_at"),
+    comment="Flows that left for a store's or platform's consent page, until they come back or expire.",
 )
 
 signature_failures = Table(

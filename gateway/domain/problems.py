@@ -239,6 +239,109 @@ STORE_UNREACHABLE = _add(
     "merchant",
     "later",
 )
+STORE_NAME_UNKNOWN = _add(
+    "store.name_unknown",
+    "The store's address is not known on the internet",
+    "No server is registered under the name {host}.",
+    "Check the spelling. If the shop was just moved, its new name may need some hours to be known everywhere.",
+    "merchant",
+    "later",
+)
+STORE_TLS = _add(
+    "store.tls",
+    "The store's certificate can't be trusted",
+    "The secure connection to {host} failed: {why}.",
+    "Ask the shop's host to renew or complete its certificate (with the whole chain), then retry.",
+    "merchant",
+    "later",
+)
+STORE_TIMED_OUT = _add(
+    "store.timed_out",
+    "The store did not answer in time",
+    "There was no answer from {host} for {seconds} seconds.",
+    "It is tried again by itself. If it lasts, a firewall may drop our calls: ask the shop's host to let this server"
+    " in.",
+    "merchant",
+    "later",
+)
+STORE_ADDRESS_PRIVATE = _add(
+    "store.address_private",
+    "This address is not on the public internet",
+    "The name {host} leads to an address of a private network, of this machine, or to none that may be called.",
+    "Type the address under which customers see the shop. For a shop in the gateway's own network, whoever runs the"
+    " gateway can set ALLOW_PRIVATE_STORE_URLS.",
+    "merchant",
+    "after_fix",
+)
+STORE_ADDRESS_INVALID = _add(
+    "store.address_invalid",
+    "This can't be the address of a shop",
+    "The address can't be read: {why}.",
+    "Type it as it stands in the browser when you look at the shop, for example https://shop.example.",
+    "merchant",
+    "after_fix",
+)
+STORE_REDIRECTS = _add(
+    "store.redirects",
+    "The shop sends us to another address",
+    "It answers with a redirect to {to}, and keys are sent to no address that you did not name.",
+    "If that is your shop, connect it under that address via Store → Integrations.",
+    "merchant",
+    "after_fix",
+)
+STORE_NOT_WORDPRESS = _add(
+    "store.not_wordpress",
+    "There is no WordPress at this address",
+    "{host} answers, but neither with WordPress's pages nor with its API.",
+    "Check the address. If the shop lies in a folder of the site, type it with that folder.",
+    "merchant",
+    "after_fix",
+)
+STORE_WITHOUT_WOOCOMMERCE = _add(
+    "store.without_woocommerce",
+    "This WordPress has no WooCommerce",
+    "Its API answers, but WooCommerce's part of it (wc/v3) is not there.",
+    "Activate WooCommerce under Plugins in the shop's admin, or type the address of the site that has the shop.",
+    "merchant",
+    "after_fix",
+)
+STORE_REST_CLOSED = _add(
+    "store.rest_closed",
+    "The shop's API is closed",
+    "This is a WordPress, but its REST API does not answer ({status}): a security plugin or a rule of the web server"
+    " closes it.",
+    "Allow the REST API (addresses with /wp-json/) in the security plugin, or save Settings → Permalinks once in the"
+    " shop's admin.",
+    "merchant",
+    "after_fix",
+)
+STORE_LOGIN_WALL = _add(
+    "store.login_wall",
+    "The whole shop is behind a log-in",
+    "Before the shop itself answers, something asks for a user's name and password: maintenance mode, or a password on"
+    " the site.",
+    "Take the password off, or except addresses with /wp-json/ and /wc-auth/ from it.",
+    "merchant",
+    "after_fix",
+)
+STORE_FIREWALL = _add(
+    "store.firewall",
+    "A firewall turns us away",
+    "A page of a firewall came in the store's place (status {status}), meant for people with a browser.",
+    "Let this gateway's address in at the firewall (Cloudflare, Wordfence, Sucuri, your host), or except addresses with"
+    " /wp-json/ from its checks.",
+    "merchant",
+    "after_fix",
+)
+STORE_NOT_HTTPS = _add(
+    "store.not_https",
+    "The shop answers without encryption only",
+    "Keys and orders would be readable on their way to {host}, so nothing is sent over http.",
+    "Ask the shop's host for a certificate (most give one free of charge), then use the address that begins with"
+    " https.",
+    "merchant",
+    "after_fix",
+)
 STORE_THROTTLED = _add(
     "store.throttled",
     "The store asks us to slow down",
@@ -270,6 +373,127 @@ STORE_REQUEST_REFUSED = _add(
     "Please report it: our request has to change.",
     "us",
     "after_fix",
+)
+
+KEYS_MALFORMED = _add(
+    "keys.malformed",
+    "These can't be WooCommerce's keys",
+    "A consumer key begins with ck_, a consumer secret with cs_, and both have letters and digits only.",
+    "Copy both from WooCommerce → Settings → Advanced → REST API; the secret is shown once, when the key is made.",
+    "merchant",
+    "after_fix",
+)
+KEYS_WRONG = _add(
+    "keys.wrong",
+    "The shop does not accept these keys",
+    "It refused them ({why}): they were deleted, belong to another shop, or their user may not see orders.",
+    "Connect the store again via Store → Integrations, or make new keys with a user who manages the shop.",
+    "merchant",
+    "after_fix",
+)
+KEYS_READ_ONLY = _add(
+    "keys.read_only",
+    "The keys may read, but not write",
+    "Webhooks can only be registered by keys with the permission Read/Write; nothing else is ever written.",
+    "Make keys with the permission Read/Write under WooCommerce → Settings → Advanced → REST API.",
+    "merchant",
+    "after_fix",
+)
+STORE_CACHED = _add(
+    "store.cached",
+    "The shop answers from a cache",
+    "Two answers of its API, more than a second apart, carry the same time: orders would be seen as they were.",
+    "Except addresses with /wp-json/ from caching (in the cache plugin, at the host, at the CDN), then retry.",
+    "merchant",
+    "after_fix",
+)
+STORE_TAKEN = _add(
+    "connect.store_taken",
+    "This store is connected to another account",
+    "Its orders arrive in another account of this gateway, and a store has one.",
+    "Remove it there first, or ask whoever runs the gateway.",
+    "merchant",
+    "after_fix",
+)
+CONNECT_STATE = _add(
+    "connect.state",
+    "This connection attempt is over",
+    "It was begun more than an hour ago, by another log-in, or it has come to its end already.",
+    "Begin again via Store → Integrations; nothing was changed.",
+    "merchant",
+    "after_fix",
+)
+CONNECT_DENIED = _add(
+    "connect.denied",
+    "The access was not approved",
+    "On the store's own page the request was denied, so nothing was connected.",
+    "Begin again via Store → Integrations if that was a slip.",
+    "merchant",
+    "after_fix",
+)
+CONNECT_NO_KEYS = _add(
+    "connect.no_keys",
+    "The shop's keys have not arrived",
+    "The shop sends them from its server to {address}, and nothing came. Often its firewall, or ours, stops the call.",
+    "Load this page again in a moment. If it stays, paste keys instead, via Store → Integrations.",
+    "merchant",
+    "later",
+)
+CONNECT_NEEDS_HTTPS = _add(
+    "connect.needs_https",
+    "The approval page needs a gateway with https",
+    "WooCommerce hands keys to https addresses only, and this gateway's PUBLIC_URL is {address}.",
+    "Paste keys instead; or whoever runs the gateway gives it an https address and sets PUBLIC_URL.",
+    "operator",
+    "after_fix",
+)
+CONNECT_PLAIN_PERMALINKS = _add(
+    "connect.plain_permalinks",
+    "The approval page does not work with plain permalinks",
+    "This shop's permalinks are set to Plain, and WooCommerce's approval page needs any other kind.",
+    "Paste keys instead; or choose another kind under Settings → Permalinks in the shop's admin.",
+    "merchant",
+    "after_fix",
+)
+CONNECT_CODE_REFUSED = _add(
+    "connect.code_refused",
+    "The platform did not accept the approval",
+    "It refused the code that it had just given out: {why}. Such a code lives for a minute and works once.",
+    "Begin again via Store → Integrations.",
+    "merchant",
+    "now",
+)
+ETSY_WITHOUT_SHOP = _add(
+    "connect.etsy_without_shop",
+    "This Etsy account has no shop",
+    "The access was approved by an account that buys at Etsy but does not sell there.",
+    "Log in at Etsy as the shop's owner, then begin again via Store → Integrations.",
+    "merchant",
+    "after_fix",
+)
+ETSY_NOT_SET_UP = _add(
+    "connect.etsy_not_set_up",
+    "Etsy is not set up on this gateway",
+    "An app registered at Etsy is needed, and its keystring and shared secret are not set.",
+    "Whoever runs the gateway registers an app at Etsy and sets ETSY_KEYSTRING and ETSY_SHARED_SECRET.",
+    "operator",
+    "after_fix",
+)
+CONNECT_INTERRUPTED = _add(
+    "connect.interrupted",
+    "Connecting this store was interrupted",
+    "The gateway stopped before it was sure that webhooks arrive.",
+    "Connect the store again via Store → Integrations.",
+    "merchant",
+    "after_fix",
+)
+WEBHOOKS_BROKEN = _add(
+    "connection.webhooks_broken",
+    "The store's webhooks can't be switched on",
+    "They were found missing or switched off, and repairing them failed: {why}.",
+    "Orders still arrive by catch-up. Check the store via Store → Integrations, then retry.",
+    "merchant",
+    "later",
 )
 
 # --- sync runs -------------------------------------------------------------------------------------------------

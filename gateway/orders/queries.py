@@ -25,7 +25,7 @@ _LISTED = "o.account_id = :account AND o.removed_at IS NULL AND o.core_digest IS
 """The condition of the partial indexes orders_page_idx, _store_idx, _payment_idx and _fulfilment_idx."""
 
 _COLUMNS = """o.id, o.connection_id, o.external_id, o.number, o.placed_at, o.payment_status, o.fulfilment_status,
- o.currency, o.total, o.item_count, o.customer_name, o.core_updated_at, o.changed_at"""
+ o.currency, o.total, o.item_count, o.customer_name, o.core_updated_at, o.core_observed_at, o.changed_at"""
 
 
 class BadCursor(ValueError):

@@ -32,6 +32,10 @@ class OrderSchema(Schema):
     number = fields.String()
     placed_at = Instant()
     updated_at = Instant(attribute="core_updated_at", metadata={"description": "by the platform's clock"})
+    as_of = Instant(
+        attribute="core_observed_at",
+        metadata={"description": "when this was true by the platform's clock; show nothing of Etsy's older than a day"},
+    )
     changed_at = Instant(metadata={"description": "when it last changed here"})
     payment_status = fields.String()
     fulfilment_status = fields.String()

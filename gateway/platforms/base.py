@@ -215,6 +215,7 @@ class App:
     etsy_shared_secret: str = ""
     etsy_webhook_secrets: tuple[str, ...] = ()
     etsy_api_url: str = "https://api.etsy.com/v3"
+    etsy_connect_url: str = "https://www.etsy.com/oauth/connect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +252,10 @@ class Capabilities:
     """0: the platform sets no rate, and calls to a store go one after the other."""
     relist_deletes: bool
     """Whether a look-up can say Gone (Etsy: never)."""
+    shown_for: timedelta | None = None
+    """How long after it was read content may be shown; None: as long as it is kept."""
+    purged_on_disconnect: bool = False
+    """Whether the platform's terms let us keep nothing once the merchant has disconnected."""
 
 
 @dataclass(frozen=True, slots=True)

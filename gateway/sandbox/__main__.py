@@ -74,6 +74,11 @@ def _serve(options: argparse.Namespace) -> int:
         def version_string(self) -> str:
             return "sandbox"
 
+        def send_response(self, code: int, message: str | None = None) -> None:
+            """Without a Date of this machine's clock: each store writes its own, and two would be one too many."""
+            self.send_response_only(code, message)
+            self.send_header("Server", self.version_string())
+
     try:
         server = make_server(LOOPBACK, options.port, create_app(world), threaded=True, request_handler=Handler)
     except (OSError, SystemExit) as error:

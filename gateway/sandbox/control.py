@@ -72,6 +72,7 @@ def overview(world: World) -> dict[str, Any]:
                 "ETSY_SHARED_SECRET": world.etsy_app.shared_secret,
                 "ETSY_WEBHOOK_SECRETS": world.etsy_app.webhook_secret,
                 "ETSY_API_URL": world.base_url + "/etsy/v3",
+                "ETSY_CONNECT_URL": world.base_url + "/etsy/oauth/connect",
             },
             "stores": [store.describe() for store in world.stores.values()],
         }
@@ -180,7 +181,7 @@ def _options(store: Store, given: dict[str, Any]) -> dict[str, Any]:
         "refund_moves_time", "protected_data", "read_delay_seconds", "buyer_email_granted", "canceled_by_default",
         "bounds_inclusive",
         "notice_style",
-        "decimals", "plugin_statuses",
+        "decimals", "plugin_statuses", "strips_authorization", "caches_rest",
     }  # fmt: skip
     with store.world.lock:
         for name, value in given.items():

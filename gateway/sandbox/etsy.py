@@ -41,6 +41,8 @@ class EtsyApp:
     webhook_secret: str
     per_second: int | None = 10
     per_day: int | None = 10_000
+    token_errors: int = 0
+    """So many more times the token endpoint answers 500, as it does now and then [2]."""
     _calls: deque[float] = field(default_factory=deque)
 
     @classmethod

@@ -10,6 +10,7 @@ from wsgiref.handlers import format_date_time
 
 from werkzeug.wrappers import Request, Response
 
+from gateway.sandbox import etsy_consent
 from gateway.sandbox import etsy_shapes as shapes
 from gateway.sandbox.etsy import EtsyStore
 from gateway.sandbox.orders import Order
@@ -37,7 +38,9 @@ class Refused(Exception):
 
 
 def answer(world: World, request: Request, path: str) -> Response:
-    """Answer one call below /etsy; path begins with /v3/."""
+    """Answer one call below /etsy; path begins with /v3/, but for the consent page."""
+    if path == etsy_consent.PATH:
+        return etsy_consent.answer(world, request)
     if path == "/v3/public/oauth/token":
         return _token(world, request)
     try:
@@ -184,10 +187,15 @@ def _token(world: World, request: Request) -> Response:
     given = given if given is not None and hasattr(given, "get") else {}
     if given.get("client_id") != world.etsy_app.keystring:
         return _json(world, None, {"error": "invalid_client", "error_description": "client_id is unknown"}, 401)
+    if world.etsy_app.token_errors > 0:
+        world.etsy_app.token_errors -= 1
+        return _json(world, None, {"error": "Server Error"}, 500)
+    if given.get("grant_type") == "authorization_code":
+        return _json(world, None, *etsy_consent.exchange(world, given))
     if given.get("grant_type") != "refresh_token":
         error = {
             "error": "unsupported_grant_type",
-            "error_description": "the sandbox only knows refresh_token",
+            "error_description": "authorization_code and refresh_token are known",
         }
         return _json(world, None, error, 400)
     for store in world.of("etsy"):

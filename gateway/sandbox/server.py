@@ -15,7 +15,7 @@ from wsgiref.handlers import format_date_time
 
 from werkzeug.wrappers import Request, Response
 
-from gateway.sandbox import control, etsy_api, page, shopify_api, woocommerce_api
+from gateway.sandbox import control, etsy_api, page, shopify_api, woocommerce_api, woocommerce_auth
 from gateway.sandbox.shopify import ShopifyStore
 from gateway.sandbox.stores import Store
 from gateway.sandbox.woocommerce import WooStore
@@ -65,6 +65,8 @@ class SandboxApp:
                 return broken
         # A webhook's registration waits for the answer to its ping, so it may not hold the lock meanwhile.
         registers = platform == "woocommerce" and request.method == "POST" and path.endswith("/webhooks")
+        if isinstance(store, WooStore) and path.startswith(woocommerce_auth.BASE):
+            return woocommerce_auth.answer(store, request, path)
         with contextlib.nullcontext() if registers else self.world.lock:
             if platform == "shopify":
                 assert store is None or isinstance(store, ShopifyStore)

@@ -74,6 +74,13 @@ class WooStore(Store):
         self.consumer_secret = "cs_" + self.token(40)
         self.read_only_key = "ck_" + self.token(40)
         self.read_only_secret = "cs_" + self.token(40)
+        self.keys: dict[str, tuple[str, str]] = {}
+        """Keys that the consent page made: consumer key → (secret, scope)."""
+        self.strips_authorization = False
+        """A host that takes the Authorization header away before PHP sees it."""
+        self.caches_rest = False
+        """A host whose page cache answers the REST API too, unless a query is new."""
+        self.cached: dict[str, tuple[bytes, str]] = {}
         self.salt = self.token(64)
         self.webhooks: dict[int, Webhook] = {}
         self._rendered: dict[int, tuple[int, bytes]] = {}
@@ -86,6 +93,21 @@ class WooStore(Store):
     @property
     def api(self) -> str:
         return f"{self.url}/wp-json/wc/v3"
+
+    def make_keys(self, scope: str) -> tuple[str, str]:
+        """A new pair with the scope read, write or read_write."""
+        key, secret = "ck_" + self.token(40), "cs_" + self.token(40)
+        self.keys[key] = (secret, scope)
+        self.world.revision += 1
+        return key, secret
+
+    def pairs(self) -> dict[str, tuple[str, str]]:
+        """Every valid consumer key with its secret and scope."""
+        return {
+            self.consumer_key: (self.consumer_secret, "read_write"),
+            self.read_only_key: (self.read_only_secret, "read"),
+            **self.keys,
+        }
 
     def next_refund_id(self) -> int:
         return self.next_order_id()  # capture pairs 03: refunds take their numbers from the orders' row.
@@ -240,6 +262,7 @@ class WooStore(Store):
             "decimals": self.decimals,
             "plugin_statuses": list(self.plugin_statuses),
             "keys": [self.consumer_key, self.consumer_secret, self.read_only_key, self.read_only_secret],
+            "made_keys": {key: list(pair) for key, pair in self.keys.items()},
             "salt": self.salt,
             "webhooks": [dataclasses.asdict(hook) for hook in self.webhooks.values()],
         }
@@ -248,5 +271,6 @@ class WooStore(Store):
         self.decimals = saved["decimals"]
         self.plugin_statuses = tuple(saved["plugin_statuses"])
         self.consumer_key, self.consumer_secret, self.read_only_key, self.read_only_secret = saved["keys"]
+        self.keys = {key: (pair[0], pair[1]) for key, pair in saved.get("made_keys", {}).items()}
         self.salt = saved["salt"]
         self.webhooks = {hook["id"]: Webhook(**hook) for hook in saved["webhooks"]}

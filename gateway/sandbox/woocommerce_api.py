@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from html import escape
 from typing import Any
 from urllib.parse import urlencode
 from wsgiref.handlers import format_date_time
@@ -30,6 +31,32 @@ def answer(store: WooStore, request: Request, path: str) -> Response:
     if path in ("", "/") and rest_route:  # plain permalinks
         path = "/wp-json" + rest_route
     path = path.rstrip("/")
+    if path == "":
+        return _home(store)
+    if store.caches_rest and request.method == "GET":
+        return _from_cache(store, request, path)
+    return _answer(store, request, path)
+
+
+def _home(store: WooStore) -> Response:
+    """The shop's front page, as far as it tells where the API is."""
+    text = f"<!DOCTYPE html><html><head><title>{escape(store.name)}</title></head><body><h1>{escape(store.name)}</h1>"
+    headers = {"Link": f'<{store.url}/wp-json/>; rel="https://api.w.org/"', "Date": date_header(store)}
+    return Response(text + "</body></html>", mimetype="text/html", headers=headers)
+
+
+def _from_cache(store: WooStore, request: Request, path: str) -> Response:
+    """The answer that was given to this very address before, with its old Date, as page caches hand it out."""
+    kept = store.cached.get(request.full_path)
+    if kept is None:
+        response = _answer(store, request, path)
+        if response.status_code != 200:
+            return response
+        store.cached[request.full_path] = kept = (response.get_data(), response.headers["Date"])
+    return Response(kept[0], headers={"Date": kept[1], "Content-Type": "application/json; charset=UTF-8"})
+
+
+def _answer(store: WooStore, request: Request, path: str) -> Response:
     try:
         if path == "/wp-json":
             return _json(store, _index(store), allow="GET")
@@ -85,17 +112,20 @@ def _json(
 def _authenticate(store: WooStore, request: Request) -> None:
     """Basic, or keys in the query; the codes are those of sheet fact 11."""
     given = request.authorization
-    if given is not None and given.type == "basic":
+    if given is not None and given.type == "basic" and not store.strips_authorization:
         key, secret = given.username or "", given.password or ""
     else:
-        key, secret = request.args.get("consumer_key", ""), request.args.get("consumer_secret", "")
-    pairs = {store.consumer_key: store.consumer_secret, store.read_only_key: store.read_only_secret}
+        key, secret = "", ""
+    # The query's pair goes first where it is there (class-wc-rest-authentication.php).
+    key, secret = request.args.get("consumer_key", key), request.args.get("consumer_secret", secret)
+    pairs = store.pairs()
     if key not in pairs:
         word = "view" if request.method == "GET" else "create"
         raise Refused(401, f"woocommerce_rest_cannot_{word}", f"Sorry, you cannot {word} this resource.")
-    if secret != pairs[key]:
+    wanted, scope = pairs[key]
+    if secret != wanted:
         raise Refused(401, "woocommerce_rest_authentication_error", "Consumer secret is invalid.")
-    if key == store.read_only_key and request.method not in ("GET", "HEAD"):
+    if scope == "read" and request.method not in ("GET", "HEAD"):
         message = "The API key provided does not have write permissions."
         raise Refused(401, "woocommerce_rest_authentication_error", message)
 
@@ -273,6 +303,19 @@ def _one_webhook(store: WooStore, request: Request, webhook_id: int) -> Response
     return _json(store, shown)
 
 
+def _batch(store: WooStore, request: Request) -> Response:
+    """A batch of nothing; anything more is not simulated."""
+    if _given(request):
+        raise Refused(501, "sandbox_not_simulated", "The sandbox does not simulate batches of webhooks.")
+    return _json(store, [], allow="POST, PUT, PATCH")
+
+
+def _currency(store: WooStore, _request: Request) -> Response:
+    row = {"id": "woocommerce_currency", "label": "Currency", "type": "select", "value": store.currency,
+           "group_id": "general"}  # fmt: skip
+    return _json(store, row, allow="GET, POST, PUT, PATCH")
+
+
 def _system_status(store: WooStore, _request: Request) -> Response:
     environment = {
         "home_url": store.url, "site_url": store.url, "version": "11.0.1", "wp_version": "7.0.4",
@@ -292,6 +335,8 @@ _ROUTES: list[tuple[str, tuple[str, ...], Callable[..., Response]]] = [
     (_BASE + r"/orders/(\d+)", ("GET", "HEAD"), _one_order),
     (_BASE + r"/orders/(\d+)/refunds", ("GET", "HEAD"), _refunds),
     (_BASE + r"/webhooks", ("GET", "HEAD", "POST"), _webhooks),
+    (_BASE + r"/webhooks/batch", ("POST", "PUT", "PATCH"), _batch),
+    (_BASE + r"/settings/general/woocommerce_currency", ("GET", "HEAD"), _currency),
     (_BASE + r"/webhooks/(\d+)", _ALL, _one_webhook),
     (_BASE + r"/system_status", ("GET", "HEAD"), _system_status),
 ]

@@ -56,6 +56,7 @@ class World:
         self.rng = random.Random(f"{self.seed}/world")
         self.shopify_app = ShopifyApp.made_by(self.rng)
         self.etsy_app = EtsyApp.made_by(self.rng)
+        self.etsy_codes: dict[str, Any] = {}  # codes that the consent page gave out, for a minute
         self.stores: dict[tuple[str, str], Store] = {}
         self.queue: list[Delivery] = []
         self.in_flight: dict[int, Delivery] = {}

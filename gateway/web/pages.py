@@ -12,11 +12,11 @@ from sqlalchemy import RowMapping, text
 from werkzeug.wrappers import Response as AnyResponse
 
 from gateway.connections import model
-from gateway.orders import queries
+from gateway.orders import freshness, queries
 from gateway.orders.queries import BadCursor, Cursor, OrderFilter
 from gateway.web import wording
 from gateway.web.formats import common_zone, zone_of
-from gateway.web.request import number, scope, transaction
+from gateway.web.request import changes_things, now, number, scope, transaction
 
 PAGE_SIZE = 50
 
@@ -50,7 +50,7 @@ def orders() -> str:
     return render_template(
         "orders.html", page=page, stores=by_id, wanted=wanted, counted=counted, zone=zone, chips=_chips(by_id),
         last_webhook=max((s["last_delivery_at"] for s in stores if s["last_delivery_at"]), default=None),
-        dates={name: _date(name) for name in ("from", "until")}, address=_address,
+        dates={name: _date(name) for name in ("from", "until")}, address=_address, too_old=_too_old,
     )  # fmt: skip
 
 
@@ -64,11 +64,27 @@ def order(order_id: int) -> str:
         store = model.get_store(tx, scope(), found["connection_id"])
         changes = queries.order_changes(tx, scope(), order_id, before=number("before"), limit=PAGE_SIZE + 1)
         deliveries = queries.order_deliveries(tx, scope(), found)
+    if _too_old(found, store):
+        return render_template("order_too_old.html", order=found, store=store, asked=request.args.get("asked"))
     return render_template(
         "order.html", order=found, core=found["core"], person=found["person"], store=store,
         changes=changes[:PAGE_SIZE], older=changes[PAGE_SIZE - 1]["id"] if len(changes) > PAGE_SIZE else None,
         deliveries=deliveries,
     )  # fmt: skip
+
+
+@web.post("/orders/<id:order_id>/read-again")
+@changes_things
+def read_again(order_id: int) -> AnyResponse:
+    """Ask the store for one order, now."""
+    with transaction() as tx:
+        if not freshness.want_again(tx, scope(), order_id):
+            abort(404)
+    return redirect(url_for("web.order", order_id=order_id, asked=1), 303)
+
+
+def _too_old(order: Mapping[Any, Any], store: Mapping[Any, Any] | None) -> bool:
+    return store is not None and freshness.is_too_old(store["platform"], order["core_observed_at"], now())
 
 
 @web.get("/stores")
@@ -95,7 +111,8 @@ def stores() -> str:
             {"account": scope().account_id},
         ).mappings()
         failures = _grouped(refused)
-    return render_template("stores.html", stores=rows, subscriptions=subscriptions, failures=failures)
+    return render_template("stores.html", stores=rows, subscriptions=subscriptions, failures=failures,
+                           connected=number("connected"))  # fmt: skip
 
 
 # --- what the address says -------------------------------------------------------------------------------------

@@ -98,6 +98,34 @@ STATE_SENTENCE: Mapping[str, Any] = {
     "action_needed": lazy_gettext("Orders do not arrive until you act."),
     "disconnected": lazy_gettext("This store is not connected; its orders are kept."),
 }
+LAYER: Mapping[str, Any] = {
+    "name": lazy_gettext("The shop's name leads to a server on the internet"),
+    "connection": lazy_gettext("The server takes our calls"),
+    "encryption": lazy_gettext("The connection is encrypted, with a certificate that can be trusted"),
+    "answer": lazy_gettext("The shop's own API answers"),
+    "keys": lazy_gettext("Our keys read orders"),
+    "cache": lazy_gettext("Answers are fresh"),
+    "writing": lazy_gettext("Our keys may register webhooks"),
+    "webhooks": lazy_gettext("Webhooks are registered and switched on"),
+}
+LAYER_NOTE: Mapping[str, Any] = {
+    "keys_in_query": lazy_gettext(
+        "This host strips the Authorization header, so the keys are sent in the address, over the encrypted connection."
+    ),
+    "fresh_query": lazy_gettext(
+        "This host caches its API's answers, so each call carries a word that never repeats."
+        " Better: except addresses with /wp-json/ from caching."
+    ),
+    "repaired": lazy_gettext(
+        "They were missing or switched off, and have just been repaired. What was missed is being caught up."
+    ),
+    "unknown": lazy_gettext("The store is disconnected, so none are wanted. Connect it again first."),
+}
+STEP: Mapping[str, Word] = {
+    "ok": ("ok", lazy_gettext("Holds")),
+    "bad": ("bad", lazy_gettext("Does not hold")),
+    "untried": ("mute", lazy_gettext("Not tried")),
+}
 ROLE: Mapping[str, Word] = {
     "owner": ("ok", lazy_gettext("Owner")),
     "manager": ("info", lazy_gettext("Manager")),
@@ -193,10 +221,23 @@ def problem_of(code: str | None, detail: str | None = None) -> Problem | None:
     if not code:
         return None
     facts: dict[str, object] = {"why": detail or "—"}
+    entry = CATALOGUE.get(code, UNEXPECTED)
+    if detail:
+        facts |= _stored_facts(entry, detail)
     if code == PAYLOAD_FIELD.code and detail and ": " in detail:
         facts["field"], facts["why"] = detail.split(": ", 1)
-    told = describe(CATALOGUE.get(code, UNEXPECTED), facts)
+    told = describe(entry, facts)
     return Problem(told.code, gettext(told.title), gettext(told.cause), gettext(told.fix), told.who, told.retry)
+
+
+def _stored_facts(problem: Problem, detail: str) -> dict[str, object]:
+    """What a stored detail tells: `status 403`, an address, or a host and, after a colon, why."""
+    if detail.startswith("status "):
+        return {"status": detail.removeprefix("status ")}
+    if "{host}" not in problem.cause:
+        return {"to": detail}
+    host, colon, why = detail.partition(": ")
+    return {"host": host, "why": why, "seconds": why.removesuffix(" s")} if colon else {"host": host}
 
 
 def device(user_agent: str) -> str:
@@ -218,5 +259,6 @@ def register(app: Flask) -> None:
         PAYMENT=PAYMENT, FULFILMENT=FULFILMENT, CONNECTION=CONNECTION, RUN=RUN, DELIVERY=DELIVERY, CHANGE=CHANGE,
         OUTCOME=OUTCOME, VERDICT=VERDICT, STATE_SENTENCE=STATE_SENTENCE, PLATFORM=PLATFORM, SOURCE=SOURCE, ROLE=ROLE,
         PRIVACY_KIND=PRIVACY_KIND, PRIVACY_STATE=PRIVACY_STATE,
+        LAYER=LAYER, LAYER_NOTE=LAYER_NOTE, STEP=STEP,
         word=word, phrase=phrase, field_name=field_name, field_value=field_value, problem_of=problem_of, device=device,
     )  # fmt: skip

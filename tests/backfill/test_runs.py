@@ -115,6 +115,22 @@ def test_windows_are_by_the_stores_clock(simulation: Simulation, platform: str, 
     assert sorted(simulation.stored(connection)) == inside
 
 
+@pytest.mark.parametrize("wrong", [-1.5, 1.5])
+def test_an_order_of_this_very_second_is_found_though_the_stores_clock_is_known_roughly(
+    simulation: Simulation, store: Store, wrong: float
+) -> None:
+    """A Date has whole seconds: our idea of the store's clock is off by up to one, and by what an answer takes."""
+    connection = simulation.connect(store)
+    simulation.pass_time(100.9)
+    simulation.rows("UPDATE connections SET skew_ms = :skew RETURNING id", skew=int((0.9 + wrong) * 1000) - 900)
+    order = store.place(quiet=True)
+
+    run = simulation.sync(connection)
+
+    assert run["created"] == 1
+    assert list(simulation.stored(connection)) == [str(order.id)]
+
+
 def test_a_stored_order_that_is_gone_is_removed_and_said_so(simulation: Simulation) -> None:
     store = simulation.world.add_store("woocommerce")
     connection = simulation.connect(store)

@@ -35,16 +35,16 @@ def test_each_query_is_valid_by_shopifys_own_schema(name: str) -> None:
     [
         (200, {None}),
         (401, {"connection.token_revoked"}),
-        (403, {"connection.permission_missing"}),
+        (403, {"connection.permission_missing", "store.firewall"}),  # the body is a web page
         (404, {"connection.shop_gone"}),
         (410, {"connection.shop_gone", "store.request_refused"}),
         (400, {"store.request_refused"}),
         (429, {"store.throttled"}),
-        (302, {"store.error"}),
+        (302, {"store.error", "store.redirects"}),
         (500, {"store.error"}),
         (502, {"store.error"}),
         (503, {"store.error"}),
-        (418, {"store.request_refused"}),
+        (418, {"store.request_refused", "store.firewall"}),
     ],
 )
 def test_each_status_is_a_catalogued_problem(platform: str, status: int, codes: set[str | None]) -> None:

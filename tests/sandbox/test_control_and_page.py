@@ -28,7 +28,7 @@ def test_the_overview_has_what_a_gateway_must_be_told(
 
     assert set(told["settings"]) == {
         "SHOPIFY_CLIENT_ID", "SHOPIFY_CLIENT_SECRET", "SHOPIFY_ADMIN_URL", "ETSY_KEYSTRING", "ETSY_SHARED_SECRET",
-        "ETSY_WEBHOOK_SECRETS", "ETSY_API_URL",
+        "ETSY_WEBHOOK_SECRETS", "ETSY_API_URL", "ETSY_CONNECT_URL",
     }  # fmt: skip
     assert told["settings"]["SHOPIFY_ADMIN_URL"] == "http://sandbox.test/shopify/{shop}/admin"
     assert told["settings"]["ETSY_API_URL"] == "http://sandbox.test/etsy/v3"

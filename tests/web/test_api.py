@@ -9,8 +9,8 @@ import pytest
 from gateway.orders.feed import sequence
 from tests.web.world import NOON
 
-ORDER_FIELDS = {"id", "store_id", "external_id", "number", "placed_at", "updated_at", "changed_at", "payment_status",
-                "fulfilment_status", "currency", "total", "item_count", "customer_name"}  # fmt: skip
+ORDER_FIELDS = {"id", "store_id", "external_id", "number", "placed_at", "updated_at", "as_of", "changed_at",
+                "payment_status", "fulfilment_status", "currency", "total", "item_count", "customer_name"}  # fmt: skip
 
 
 def test_an_order_has_amounts_as_texts_and_times_with_a_z(api, world, maya):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
+import pytest
+
+from gateway.web import wording
 from tests.web.world import NOON
 
 
@@ -128,3 +131,23 @@ def test_settings_list_log_ins_tokens_and_users_and_revoke_a_token(browser, send
     for expected in ("This one", "Log out everywhere", "tests", "never used", "vic@example.com", "Viewer"):
         assert expected in page
     assert world.sql("SELECT 1 FROM api_tokens WHERE revoked_at IS NULL") == []
+
+
+@pytest.mark.parametrize(
+    ("code", "detail", "says"),
+    [
+        ("store.name_unknown", "shop.example", "under the name shop.example."),
+        ("store.tls", "shop.example: certificate has expired", "to shop.example failed: certificate has expired."),
+        ("store.timed_out", "shop.example: 10.0 s", "no answer from shop.example for 10.0 seconds"),
+        ("store.redirects", "https://new.example/shop", "a redirect to https://new.example/shop, and keys"),
+        ("store.firewall", "status 403", "in the store's place (status 403)"),
+        ("keys.wrong", "woocommerce_rest_cannot_view", "refused them (woocommerce_rest_cannot_view)"),
+        ("payload.not_an_order", "it is a list: [1]", "that of an order: it is a list: [1]."),
+    ],
+)
+def test_a_stored_problem_is_told_with_its_facts(application, code, detail, says):
+    with application.test_request_context():
+        told = wording.problem_of(code, detail)
+
+    assert says in told.cause
+    assert "—" not in told.cause

@@ -18,6 +18,10 @@ PLATFORM = Platform(
         calls_capacity=10,
         calls_per_second=7,
         relist_deletes=False,
+        # API Terms of Use, updated 2025-06-16: all but listings at most 24 hours older than at Etsy when displayed.
+        shown_for=timedelta(hours=24),
+        # The same: on termination the data may not be used any more.
+        purged_on_disconnect=True,
     ),
     address=hooks.address,
     verify=hooks.verify,

@@ -41,8 +41,9 @@ class _List(msgspec.Struct):
     results: list[msgspec.Raw]
 
 
-def call(access: StoreAccess, path: str, *, params: dict[str, str] | None = None) -> Answer:
-    """One GET; raises what `classify` makes of a refusal. A 404 of a single receipt is left to the caller."""
+def call(access: StoreAccess, path: str, *, params: dict[str, str] | None = None, missing_ok: bool = False) -> Answer:
+    """One GET; raises what `classify` makes of a refusal. A 404 of a single receipt is left to the caller, and any
+    with `missing_ok`."""
     app = access.app
     answer = access.http.call(
         "GET",
@@ -54,7 +55,7 @@ def call(access: StoreAccess, path: str, *, params: dict[str, str] | None = None
         },
     )
     problem = classify(answer)
-    if problem is not None and not (answer.status == 404 and "/receipts/" in path):
+    if problem is not None and not (answer.status == 404 and (missing_ok or "/receipts/" in path)):
         raise refusal(problem, answer)
     return answer
 
@@ -92,7 +93,7 @@ def refusal(problem: Problem, answer: Answer) -> Exception:
 def _message(answer: Answer) -> str:
     try:
         value = msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     text = value.get("error_description") or value.get("error") if isinstance(value, dict) else ""
     return str(text)[:200] if text else ""
@@ -129,7 +130,7 @@ def list_page(access: StoreAccess, window: Window, cursor: Cursor | None) -> Pag
     answer = call(access, f"shops/{access.shop_id}/receipts", params=params)
     try:
         rows = msgspec.json.decode(answer.body, type=_List).results
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # An answer without the list is an error, never "empty".
         raise answer.not_json("it is not a list of receipts") from None
     found = [_found(bytes(raw), answer) for raw in rows]
@@ -153,7 +154,7 @@ def _following(state: Cursor, found: Sequence[Found], window: Window) -> Cursor 
 def _found(raw: bytes, answer: Answer) -> Found:
     try:
         head = msgspec.json.decode(raw, type=_Head)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise answer.not_json("a receipt without an id stands in the list") from None
     seconds = head.updated_timestamp or head.update_timestamp
     moment = datetime.fromtimestamp(seconds, UTC) if seconds else None
@@ -175,8 +176,11 @@ def count(access: StoreAccess, window: Window) -> Count | None:
 def shop(access: StoreAccess) -> Shop:
     """The shop behind the token; a buyer's account has none."""
     me = call(access, "users/me").json()
-    shop_id = str(me.get("shop_id") or "")
+    shop_id = str((me.get("shop_id") if isinstance(me, dict) else None) or access.shop_id)
     if shop_id != access.shop_id:
         raise NeedsMerchant(SHOP_GONE, "the token is of another account", why="the token is of another account")
-    row = call(access, f"shops/{shop_id}").json()
+    answer = call(access, f"shops/{shop_id}")
+    row = answer.json()
+    if not isinstance(row, dict):
+        raise answer.not_json("it is not a shop")
     return Shop(shop_id, str(row.get("shop_name") or shop_id), "etsy.com", str(row.get("currency_code") or ""), "")

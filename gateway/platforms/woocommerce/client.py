@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -11,6 +11,9 @@ from gateway.domain.problems import (
     PERMISSION_MISSING,
     SHOP_GONE,
     STORE_ERROR,
+    STORE_FIREWALL,
+    STORE_LOGIN_WALL,
+    STORE_REDIRECTS,
     STORE_REQUEST_REFUSED,
     STORE_THROTTLED,
     TOKEN_REVOKED,
@@ -22,6 +25,7 @@ from gateway.domain.problems import (
 from gateway.domain.window import Window
 from gateway.http import Answer
 from gateway.platforms.base import Count, Cursor, Found, Gone, LookUp, Page, Shop, StoreAccess
+from gateway.platforms.woocommerce import keys, walls
 
 PAGE_SIZE = 100
 """per_page=101 is a 400 (capture woocommerce-pairs/15)."""
@@ -36,14 +40,20 @@ class _Head(msgspec.Struct):
     status: str = ""
 
 
-def call(access: StoreAccess, method: str, path: str, **options: object) -> Answer:
+def root(base_url: str) -> str:
+    """Where the API begins: a shop's plain address means pretty permalinks."""
+    return base_url if base_url.endswith("/wp-json") or "rest_route=" in base_url else base_url + "/wp-json"
+
+
+def call(
+    access: StoreAccess, method: str, path: str, *, params: Mapping[str, str] | None = None, json: object = None
+) -> Answer:
     """One API call; raises what `classify` makes of a refusal."""
+    carried = keys.way(access.credentials)
     answer = access.http.call(
-        method,
-        f"{access.base_url}/wp-json/wc/v3/{path}",
-        auth=(access.credentials["consumer_key"], access.credentials["consumer_secret"]),
-        **options,  # type: ignore[arg-type]  # passed on as they are
-    )
+        method, f"{root(access.base_url)}/wc/v3/{path}", params={**(params or {}), **carried.params},
+        json=json, auth=carried.auth,
+    )  # fmt: skip
     problem = classify(answer)
     if problem is not None:
         raise refusal(problem, answer)
@@ -54,6 +64,9 @@ def classify(answer: Answer) -> Problem | None:
     """The closed table of known answers first, then by class of status."""
     if answer.status < 300 or (answer.status == 404 and _code(answer) == "woocommerce_rest_shop_order_invalid_id"):
         return None
+    found = walls.wall(answer)
+    if found is not None:
+        return found
     if answer.status == 401:
         # Sheet fact 11: a wrong secret is 401 authentication_error, an unknown key 401 cannot_view.
         return TOKEN_REVOKED
@@ -68,6 +81,8 @@ def classify(answer: Answer) -> Problem | None:
 
 def refusal(problem: Problem, answer: Answer) -> Exception:
     """The exception for what an answer means: wait, ask the merchant, or change our request."""
+    if problem in (STORE_REDIRECTS, STORE_LOGIN_WALL, STORE_FIREWALL):
+        return walls.refused_by(problem, answer, "")
     why = _code(answer) or f"status {answer.status}"
     facts = {"status": answer.status, "why": why}
     if problem in (STORE_THROTTLED, STORE_ERROR):
@@ -87,7 +102,7 @@ def _retry_after(answer: Answer) -> float:
 def _code(answer: Answer) -> str:
     try:
         value = msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     code = value.get("code") if isinstance(value, dict) else None
     return code if isinstance(code, str) else ""
@@ -134,7 +149,7 @@ def list_page(access: StoreAccess, window: Window, cursor: Cursor | None) -> Pag
 def _rows(answer: Answer) -> list[msgspec.Raw]:
     try:
         return msgspec.json.decode(answer.body, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # An answer without the list is an error, never "empty".
         raise answer.not_json("it is not a list of orders") from None
 
@@ -143,7 +158,7 @@ def _found(raw: msgspec.Raw, answer: Answer) -> Found:
     data = bytes(raw)
     try:
         head = msgspec.json.decode(data, type=_Head)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise answer.not_json("an order without an id stands in the list") from None
     return Found(str(head.id), _moment(head.date_modified_gmt), data, answer.observed_at)
 
@@ -164,7 +179,7 @@ def fetch_orders(access: StoreAccess, ids: Sequence[str]) -> Iterator[LookUp]:
             continue
         try:
             head = msgspec.json.decode(answer.body, type=_Head)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise answer.not_json("it is not an order") from None
         if str(head.id) != identity:
             raise answer.not_json("it is another order")
@@ -194,7 +209,7 @@ def count(access: StoreAccess, window: Window) -> Count | None:
 def shop(access: StoreAccess) -> Shop:
     """What the store says of itself, once a keyed call has shown that our keys may read its orders."""
     call(access, "GET", "orders", params={"per_page": "1", "_fields": "id"})
-    answer = access.http.call("GET", f"{access.base_url}/wp-json/")
+    answer = access.http.call("GET", f"{root(access.base_url)}/")
     problem = classify(answer)
     if problem is not None:
         raise refusal(problem, answer)
