@@ -12,11 +12,13 @@ import secrets
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+import procrastinate
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
 
+from gateway import jobs
 from gateway.domain.scope import AccountScope
 from gateway.vault import Vault
 
@@ -98,6 +100,18 @@ def finish(tx: Transaction, scope: AccountScope, attempt_id: int, *, now: dateti
         {"now": now, "id": attempt_id, "account": scope.account_id},
     )
     return done.rowcount == 1
+
+
+@jobs.app.periodic(cron="41 * * * *")
+@jobs.app.task(name="connect.sweep", queueing_lock="connect.sweep", pass_context=True)
+def sweep(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - it is always given
+    """Every hour: forget flows that nobody came back from, with the keys that they may hold."""
+    with context.additional_context["access"].database.transaction() as tx:
+        forget_expired(tx, now=datetime.now(UTC))
+
+
+def forget_expired(tx: Transaction, *, now: datetime) -> int:
+    return tx.execute(text("DELETE FROM connect_attempts WHERE expires_at < :now"), {"now": now}).rowcount
 
 
 def _hash(state: str) -> bytes:

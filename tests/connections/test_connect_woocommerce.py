@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
 
+from gateway.connections import attempts
 from tests.connections.conftest import Person
 
 TOPICS = ["order.created", "order.deleted", "order.restored", "order.updated"]
@@ -200,6 +202,18 @@ def test_an_attempt_expires(maya, shop, people, gateway):
 
     assert (handed.status_code, back.status_code) == (409, 409)
     assert nothing_is_left(people, shop)
+
+
+def test_keys_that_nobody_came_back_for_are_forgotten(maya, shop, people, gateway, access):
+    url, _ = to_consent_page(maya, shop)
+    requests.post(gateway + CALLBACK, json={**keys_of(shop), "user_id": state_of(url)}, timeout=30)
+
+    with access.database.transaction() as tx:
+        early = attempts.forget_expired(tx, now=datetime.now(UTC))
+        late = attempts.forget_expired(tx, now=datetime.now(UTC) + timedelta(hours=2))
+
+    assert (early, late) == (0, 1)
+    assert people.sql("SELECT 1 FROM connect_attempts") == []
 
 
 def test_another_persons_browser_does_not_finish_the_flow(maya, shop, people, gateway):

@@ -19,6 +19,7 @@ from gateway.domain.problems import (
     STORE_REDIRECTS,
     STORE_REST_CLOSED,
     STORE_THROTTLED,
+    STORE_TIMED_OUT,
     STORE_WITHOUT_WOOCOMMERCE,
     GatewayError,
     NeedsMerchant,
@@ -167,6 +168,22 @@ def test_a_shop_whose_theme_hides_where_the_api_is(site, blog):
     _, found = site(blog, "/shop")
 
     assert found.name == "Tom & Co"
+
+
+@pytest.mark.parametrize(
+    ("offset", "zone"), [("2", "Etc/GMT-2"), (-5, "Etc/GMT+5"), ("0", "UTC"), ("5.5", "UTC"), (99, "UTC"), ([], "UTC")]
+)
+def test_a_zone_that_is_set_as_an_offset(site, offset, zone):
+    index = {"namespaces": WITH, "timezone_string": "", "gmt_offset": offset}
+    blog = Blog(rest=Response(json.dumps(index), mimetype="application/json"))
+
+    assert site(blog)[1].time_zone == zone
+
+
+def test_a_server_that_answers_in_drips_is_given_up(site, monkeypatch):
+    monkeypatch.setattr("gateway.platforms.woocommerce.find.SECONDS", -1)
+
+    assert refusal(lambda: site(Blog())).problem is STORE_TIMED_OUT
 
 
 def test_a_shop_that_claims_another_host_is_known_by_the_one_that_answered(site):

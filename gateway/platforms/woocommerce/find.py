@@ -7,6 +7,7 @@ permalinks are; where a theme or a proxy removes that, the two usual places are 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
@@ -23,6 +24,7 @@ from gateway.domain.problems import (
     STORE_REDIRECTS,
     STORE_REST_CLOSED,
     STORE_THROTTLED,
+    STORE_TIMED_OUT,
     STORE_WITHOUT_WOOCOMMERCE,
     NeedsMerchant,
     Refused,
@@ -34,6 +36,8 @@ from gateway.platforms.woocommerce import walls
 MAX_TYPED = 500
 MAX_REDIRECTS = 5
 MAX_PARENTS = 3
+SECONDS = 20
+"""A person waits for what is found; a server that answers each call in drips does not hold them longer."""
 
 PLAIN = "/?via=wp-json/wc/&rest_route="
 """Where the API is with plain permalinks. `via` means nothing to WordPress, but until 11.0 WooCommerce looked at keys
@@ -120,14 +124,15 @@ def find(http: Http, typed: str, *, allow_http: bool = False) -> Site:
     """The shop behind what was typed. No key is sent anywhere.
 
     Raises Refused (no address), NeedsMerchant (the address leads elsewhere, is no WordPress, has no WooCommerce, is
-    closed) or Retry (no answer, an error that may pass).
+    closed) or Retry (no answer, an error that may pass, SECONDS are over).
     """
+    until = time.monotonic() + SECONDS
     base = typed_address(typed, allow_http=allow_http)
-    url, page = _get(http, base + "/", allow_http=allow_http)
+    url, page = _get(http, base + "/", until, allow_http=allow_http)
     told = _told_api(url, page)
     refusal = walls.wall(page)
     for api in _places(url, told):
-        where, answer = _get(http, _index(api), allow_http=allow_http)
+        where, answer = _get(http, api + "/", until, allow_http=allow_http)
         index = _read_index(answer)
         if index is not None:
             return _site(where, api, index)
@@ -145,9 +150,12 @@ def find(http: Http, typed: str, *, allow_http: bool = False) -> Site:
     raise NeedsMerchant(STORE_NOT_WORDPRESS, host, host=host)
 
 
-def _get(http: Http, url: str, *, allow_http: bool) -> tuple[str, Answer]:
+def _get(http: Http, url: str, until: float, *, allow_http: bool) -> tuple[str, Answer]:
     """One page, redirects followed as long as they stay with this shop; where it was found in the end."""
     for _ in range(MAX_REDIRECTS):
+        if time.monotonic() > until:
+            host = urlsplit(url).hostname or ""
+            raise Retry(STORE_TIMED_OUT, f"{host}: {SECONDS} s", after_seconds=60, host=host, seconds=SECONDS)
         answer = http.call("GET", url, headers={"Accept": "text/html, application/json"})
         target = answer.headers.get("location")
         if answer.status not in (301, 302, 303, 307, 308) or not target:
@@ -213,10 +221,6 @@ def _places(url: str, told: str | None) -> Iterator[str]:
         path = path.rpartition("/")[0]
 
 
-def _index(api: str) -> str:
-    return api + "/"
-
-
 def _read_index(answer: Answer) -> dict[str, Any] | None:
     """WordPress's index of its API; None when this is something else."""
     if answer.status != 200:
@@ -235,7 +239,19 @@ def _site(where: str, api: str, index: dict[str, Any]) -> Site:
     reached, before = urlsplit(where), urlsplit(api)
     api = before._replace(scheme=reached.scheme, netloc=reached.netloc).geturl()
     home = _home(api, index)
-    return Site(home, api, _text(index.get("name")) or reached.netloc, _text(index.get("timezone_string")) or "UTC")
+    return Site(home, api, _text(index.get("name")) or reached.netloc, _time_zone(index))
+
+
+def _time_zone(index: dict[str, Any]) -> str:
+    """The shop's zone; one that is set as a plain offset has no name, and IANA's names of those count westward."""
+    named = _text(index.get("timezone_string"))
+    if named:
+        return named
+    try:
+        hours = float(index.get("gmt_offset") or 0)
+    except (TypeError, ValueError):
+        return "UTC"
+    return f"Etc/GMT{-int(hours):+d}" if hours and hours == int(hours) and -14 <= -hours <= 12 else "UTC"
 
 
 def _home(api: str, index: dict[str, Any]) -> str:

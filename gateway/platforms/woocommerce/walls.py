@@ -11,6 +11,7 @@ from gateway.domain.problems import (
     GatewayError,
     NeedsMerchant,
     Problem,
+    Retry,
 )
 from gateway.http import Answer
 
@@ -50,5 +51,8 @@ def refused_by(problem: Problem, answer: Answer, url: str) -> GatewayError:
     target = urlsplit(urljoin(url, answer.headers.get("location", "")))
     origin = f"{target.scheme}://{target.netloc.rpartition('@')[2]}" if target.netloc else ""
     to = (origin + target.path)[:200]
-    return NeedsMerchant(problem, to if problem is STORE_REDIRECTS else f"status {answer.status}",
-                         to=to, status=answer.status)  # fmt: skip
+    detail = to if problem is STORE_REDIRECTS else f"status {answer.status}"
+    if answer.status in (429, 503):
+        # A firewall that is only busy, or a maintenance page that looks like one, lets us in again by itself.
+        return Retry(problem, detail, after_seconds=60, to=to, status=answer.status)
+    return NeedsMerchant(problem, detail, to=to, status=answer.status)
