@@ -151,3 +151,15 @@ def test_a_stored_problem_is_told_with_its_facts(application, code, detail, says
 
     assert says in told.cause
     assert "—" not in told.cause
+
+
+def test_a_store_that_needs_it_leads_back_to_its_consent_page(world, maya, browser):
+    world.store(maya, "Woo", "woocommerce", state="action_needed", base_url="https://shop.example/wp-json")
+    world.store(maya, "Etsy", "etsy", state="disconnected")
+    world.store(maya, "Fine", "woocommerce", base_url="https://fine.example/wp-json")
+
+    page = browser.get("/stores").text
+
+    assert page.count("Connect again") == 2
+    assert "/stores/connect/woocommerce?url=https://shop.example/wp-json" in page
+    assert "fine.example/wp-json" not in page
