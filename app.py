@@ -30,6 +30,7 @@ from gateway.connections import (
 from gateway.connections.access import Access
 from gateway.connections.commands import stores
 from gateway.connections.privacy_commands import erase
+from gateway.connections.shopify_commands import shopify
 from gateway.db import migrate
 from gateway.db.engine import Database
 from gateway.orders import feed
@@ -37,7 +38,7 @@ from gateway.platforms import REGISTRY
 from gateway.platforms.base import App as PlatformApp
 from gateway.sandbox.commands import sandbox_commands
 from gateway.vault import Vault
-from gateway.web import api, api_frame, connect_pages, frame, pages, privacy_pages, settings_pages
+from gateway.web import api, api_frame, connect_pages, frame, install_pages, pages, privacy_pages, settings_pages
 from webhooks import api as deliveries_api
 from webhooks import pages as deliveries_pages
 from webhooks import rereads
@@ -151,8 +152,8 @@ def _work(settings: Settings, access: Access) -> None:
 
 def _register_pages(app: Flask) -> None:
     parts = (
-        pages.web, connect_pages.connect, settings_pages.settings, privacy_pages.pages, runs_pages.sync,
-        deliveries_pages.deliveries,
+        pages.web, connect_pages.connect, install_pages.install, settings_pages.settings, privacy_pages.pages,
+        runs_pages.sync, deliveries_pages.deliveries,
     )  # fmt: skip
     for blueprint in (*parts, connect_pages.callbacks):
         app.register_blueprint(blueprint)
@@ -183,7 +184,7 @@ def _register_commands(app: Flask) -> None:
         return address, access.vault.open_list(connection.hook_secrets)[0]
 
     sandbox = sandbox_commands(webhook_door)
-    for command in (user, stores, sync, deliveries, erase, sandbox, migrate_command, worker_command):
+    for command in (user, stores, sync, deliveries, erase, shopify, sandbox, migrate_command, worker_command):
         app.cli.add_command(command)
 
 

@@ -34,6 +34,7 @@ from gateway.platforms.base import (
     OrderDeleted,
     OrderNotice,
     PrivacyRequest,
+    ShopChanged,
     SomethingChanged,
     Uninstalled,
 )
@@ -193,6 +194,8 @@ class Drainer:
             )
             return
         connection = self._connection(tx, row, getattr(notice, "shop", ""), connections)
+        if connection is None and isinstance(notice, ShopChanged) and notice.shop_id:
+            connection = model.find_shop(tx, row.platform, notice.shop_id)  # it has a new domain
         if connection is None:
             shop = getattr(notice, "shop", "") or None
             batch.verdicts.append(Verdict(row.id, "parked", row.attempts, problem=CONNECTION_UNKNOWN.code, shop=shop))
@@ -228,6 +231,9 @@ class Drainer:
                 else:
                     batch.checks.add(connection.id)
                     done.outcome = "checking"
+            case ShopChanged():
+                batch.checks.add(connection.id)
+                done.outcome = "checking"
             case PrivacyRequest(kind, shop):
                 if shop not in (connection.domain, connection.shop_id, *connection.aliases) or (
                     kind == "shop_redact" and self._is_late(row, connection)

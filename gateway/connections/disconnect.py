@@ -11,6 +11,7 @@ from gateway.connections.access import PAGE_SECONDS, Access
 from gateway.connections.model import Connection
 from gateway.domain.problems import STORE_NOT_CONNECTED, GatewayError
 from gateway.domain.scope import AccountScope
+from gateway.orders.erase import erase_orders
 from gateway.platforms import REGISTRY
 
 log = structlog.get_logger("gateway.disconnect")
@@ -77,8 +78,14 @@ def _purge(tx: Transaction, connection: Connection) -> None:
         ),
         values,
     )
-    # Changes, and their places in the feed, go with their orders.
+    masks = tx.execute(
+        text("SELECT external_id FROM orders WHERE connection_id = :id AND account_id = :account"
+             " AND erased_at IS NOT NULL"),
+        values,
+    ).scalars().all()  # fmt: skip
+    # Changes, and their places in the feed, go with their orders; the masks of erased people stay.
     tx.execute(text("DELETE FROM orders WHERE connection_id = :id AND account_id = :account"), values)
+    erase_orders(tx, connection.account_id, connection.id, masks, request_id=None)
     tx.execute(
         text(
             "DELETE FROM delivery_bodies b USING deliveries d WHERE d.id = b.delivery_id AND d.connection_id = :id"

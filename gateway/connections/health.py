@@ -14,7 +14,8 @@ from gateway.platforms import REGISTRY
 @jobs.app.task(name="connections.check", pass_context=True, retry=procrastinate.RetryStrategy(
     max_attempts=8, exponential_wait=4))  # fmt: skip
 def check(context: procrastinate.JobContext, connection_id: int) -> None:
-    """Ask the platform whether our access still stands; only its own refusal disconnects a store.
+    """Ask the platform whether our access still stands, and what the shop is called now; only its own refusal
+    disconnects a store. What it grants is known from the catch-up that follows.
 
     An uninstall webhook's headers are unsigned, so the webhook alone moves nothing.
     """
@@ -24,7 +25,10 @@ def check(context: procrastinate.JobContext, connection_id: int) -> None:
     if connection is None:
         return
     try:
-        REGISTRY[connection.platform].shop(access.store(connection))
+        shop = REGISTRY[connection.platform].shop(access.store(connection))
     except NeedsMerchant as error:
         with access.database.transaction() as tx:
             model.set_state(tx, connection_id, "disconnected", error.problem.code, error.detail)
+        return
+    with access.database.transaction() as tx:
+        model.note_shop(tx, connection, shop)

@@ -12,6 +12,7 @@ from sqlalchemy import RowMapping, text
 
 from gateway.domain.order import PartName
 from gateway.domain.scope import AccountScope
+from gateway.platforms.base import Shop
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,23 @@ def note_clock(tx: Transaction, connection: Connection, skew: timedelta) -> None
             text("UPDATE connections SET skew_ms = :skew WHERE id = :id"),
             {"skew": int(skew.total_seconds() * 1000), "id": connection.id},
         )
+
+
+def note_shop(tx: Transaction, connection: Connection, shop: Shop) -> None:
+    """Keep what a shop says of itself now: a former domain becomes an alias, and a catch-up reads what is granted."""
+    if shop.shop_id != connection.shop_id:
+        return  # another shop answers at this address: nothing of it is ours to keep
+    moved = shop.domain not in ("", connection.domain)
+    tx.execute(
+        text(
+            "UPDATE connections SET name = coalesce(nullif(:name, ''), name), time_zone = coalesce(nullif(:zone, ''),"
+            " time_zone), currency = coalesce(nullif(:currency, ''), currency), domain = CASE WHEN :moved THEN :domain"
+            " ELSE domain END, aliases = CASE WHEN :moved AND domain <> ALL(aliases) THEN aliases || domain"
+            " ELSE aliases END, catch_up_wanted_at = now() WHERE id = :id"
+        ),
+        {"name": shop.name, "zone": shop.time_zone, "currency": shop.currency, "domain": shop.domain, "moved": moved,
+         "id": connection.id},
+    )  # fmt: skip
 
 
 def set_state(tx: Transaction, connection_id: int, state: str, problem: str | None = None, detail: str = "") -> None:

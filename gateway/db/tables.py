@@ -417,6 +417,25 @@ changes = Table(
     comment="One entry of an order's history for each applied change. source_id: the delivery or run behind it.",
 )
 
+shopify_installs = Table(
+    "shopify_installs",
+    metadata,
+    _id(),
+    Column("state_hash", LargeBinary, nullable=False, unique=True),
+    Column("shop", Text, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    _instant("used_at"),
+    Column("tokens", LargeBinary, comment="encrypted"),
+    Column("scopes", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("claim_hash", LargeBinary, unique=True),
+    Column("shop_id", Text),
+    Column("name", Text),
+    Column("domain", Text),
+    Column("currency", Text),
+    Column("time_zone", Text),
+    comment="From the App URL to the claim: a one-time state, then tokens that wait for an account.",
+)
+
 privacy_requests = Table(
     "privacy_requests",
     metadata,

@@ -471,6 +471,30 @@ ETSY_WITHOUT_SHOP = _add(
     "merchant",
     "after_fix",
 )
+SHOPIFY_NOT_SET_UP = _add(
+    "connect.shopify_not_set_up",
+    "Shopify is not set up on this gateway",
+    "An app registered at Shopify is needed, and its client id and secret are not set.",
+    "Whoever runs the gateway makes the app at Shopify and sets SHOPIFY_CLIENT_ID and SHOPIFY_CLIENT_SECRET.",
+    "operator",
+    "after_fix",
+)
+INSTALL_NOT_VERIFIED = _add(
+    "connect.not_from_shopify",
+    "This did not come from Shopify",
+    "The address can't be verified: {why}.",
+    "Open the app from your Shopify admin, under Apps; nothing was changed.",
+    "merchant",
+    "after_fix",
+)
+CLAIM_OVER = _add(
+    "connect.claim_over",
+    "There is no store to connect here",
+    "An installation can be connected for an hour, once, and only in the browser in which it was granted.",
+    "Open the app from your Shopify admin, under Apps, to begin again.",
+    "merchant",
+    "after_fix",
+)
 ETSY_NOT_SET_UP = _add(
     "connect.etsy_not_set_up",
     "Etsy is not set up on this gateway",

@@ -94,6 +94,13 @@ class Uninstalled:
     shop: str
 
 
+@dataclass(frozen=True, slots=True)
+class ShopChanged:
+    """The shop, or what it grants us, may have changed; one call tells. `shop_id`: also under a new domain its own."""
+
+    shop_id: str
+
+
 PrivacyKind = Literal["data_request", "redact", "shop_redact"]
 """Show me what you hold of me · erase me · erase the whole shop."""
 
@@ -116,7 +123,7 @@ class Ignored:
     reason: str
 
 
-Notice = OrderNotice | OrderDeleted | SomethingChanged | Uninstalled | PrivacyRequest | Ignored
+Notice = OrderNotice | OrderDeleted | SomethingChanged | Uninstalled | ShopChanged | PrivacyRequest | Ignored
 
 
 # --- orders ----------------------------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from werkzeug.wrappers import Request, Response
 
+from gateway.sandbox import shopify_oauth
 from gateway.sandbox.changes import ChangeRefused
 from gateway.sandbox.control import counts
+from gateway.sandbox.shopify import ShopifyStore
 from gateway.sandbox.stores import Store
 from gateway.sandbox.world import World
 
@@ -37,6 +39,10 @@ def answer(world: World, request: Request, path: str) -> Response:
     if path == "/sandbox/do" and request.method == "POST":
         press(world, request)
         return Response(status=303, headers={"Location": "/sandbox", **HEADERS})
+    if path.startswith("/sandbox/install/"):
+        store = world.store("shopify", path.removeprefix("/sandbox/install/"))
+        if isinstance(store, ShopifyStore):  # signed when it is pressed: the signature holds for minutes only
+            return Response(status=302, headers={"Location": shopify_oauth.app_url(store), **HEADERS})
     if path in ("/", "/sandbox", "/sandbox/") and request.method in ("GET", "HEAD"):
         return Response(_render(world), mimetype="text/html", headers=HEADERS)
     return Response("There is nothing at this address.\n", status=404, mimetype="text/plain", headers=HEADERS)

@@ -96,6 +96,7 @@ class ShopifyStore(Store):
         self.subscriptions: dict[int, Subscription] = {}
         self.installed = True
         self.access_tokens: list[Token] = []
+        self.codes: dict[str, int] = {}  # code of an installation: until which second it can be redeemed
         self.refresh_tokens: list[Token] = []  # usable ones: the previous, then those given in its place
         self._nodes: dict[int, tuple[Any, dict[str, Any]]] = {}
         self.issue_tokens()
@@ -142,6 +143,16 @@ class ShopifyStore(Store):
             "access_token": access.value, "scope": ",".join(self.scopes), "expires_in": ACCESS_SECONDS,
             "refresh_token": refresh.value, "refresh_token_expires_in": REFRESH_SECONDS,
         }  # fmt: skip
+
+    def redeem(self, code: str, *, expiring: bool) -> dict[str, Any] | None:
+        """A pair for a code that was given out within the last minute; without expiring=1 a token that never ends."""
+        if self.codes.pop(code, 0) <= self.second() or not self.installed:
+            return None
+        if expiring:
+            return self.issue_tokens()
+        access = Token("shpat_" + self.token(32), self.second() + 10**9)
+        self.access_tokens.append(access)
+        return {"access_token": access.value, "scope": ",".join(self.scopes)}
 
     def refresh(self, value: str) -> dict[str, Any] | None:
         """A new pair for a refresh token, None when it is not usable.

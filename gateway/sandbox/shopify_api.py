@@ -1,4 +1,4 @@
-"""Shopify's two endpoints over HTTP: the Admin GraphQL API and the access tokens."""
+"""Shopify's endpoints over HTTP: the Admin GraphQL API, the consent page and the access tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wsgiref.handlers import format_date_time
 
 from werkzeug.wrappers import Request, Response
 
-from gateway.sandbox import shopify_graphql
+from gateway.sandbox import shopify_graphql, shopify_oauth
 from gateway.sandbox.shopify import ShopifyStore
 
 _GRAPHQL = re.compile(r"/admin/api/[^/]+/graphql\.json")  # any version: unsupported ones fall forward
@@ -19,6 +19,8 @@ def answer(store: ShopifyStore | None, request: Request, path: str) -> Response:
     """Answer one call below /shopify/{shop}; path is what follows."""
     if store is None:
         return _json(None, {"errors": "Not Found"}, 404)
+    if path == shopify_oauth.AUTHORIZE:
+        return shopify_oauth.authorize(store, request)
     if path == "/admin/oauth/access_token":
         return _token(store, request)
     if not _GRAPHQL.fullmatch(path):
@@ -37,14 +39,19 @@ def answer(store: ShopifyStore | None, request: Request, path: str) -> Response:
 
 
 def _token(store: ShopifyStore, request: Request) -> Response:
-    """The refresh grant; the code exchange needs a browser and comes later."""
+    """A code, once and within its minute, or a refresh token, for a pair."""
     given = request.get_json(silent=True) if request.is_json else request.form
     given = given if given is not None and hasattr(given, "get") else {}
     app = store.world.shopify_app
     if given.get("client_id") != app.client_id or given.get("client_secret") != app.client_secret:
         return _refused(store, "application_cannot_be_found", "Client credentials are wrong")
+    if given.get("code"):
+        pair = store.redeem(str(given["code"]), expiring=str(given.get("expiring")) == "1")
+        if pair is None:
+            return _refused(store, "invalid_request", "The authorization code was not found or was already used")
+        return _json(store, pair, 200)
     if given.get("grant_type") != "refresh_token":
-        return _refused(store, "unsupported_grant_type", "The sandbox only knows the grant refresh_token")
+        return _refused(store, "unsupported_grant_type", "The sandbox knows a code and the grant refresh_token")
     pair = store.refresh(str(given.get("refresh_token", "")))
     if pair is None:
         return _refused(store, "invalid_grant", "This request requires an active refresh_token")

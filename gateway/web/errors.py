@@ -48,6 +48,7 @@ _STATUS = {
     problems.LOGIN_THROTTLED.code: 429,
     problems.FEED_STARTED_OVER.code: 410,
     problems.HOST_UNKNOWN.code: 400,
+    problems.INSTALL_NOT_VERIFIED.code: 401,
 }
 RETRY_AFTER_SECONDS = 5
 

@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from gateway.sandbox.etsy import EtsyStore
+from gateway.sandbox.shopify import ShopifyStore
 from tests.connections.conftest import (  # noqa: F401 - fixtures
     _cheap_passwords,
     _gateway,
@@ -126,3 +127,33 @@ def test_an_etsy_shop_is_connected_by_its_seller(page, sandbox, access, people, 
     expect(page.get_by_text("is connected.")).to_be_visible()
     expect(page.get_by_text("is not endorsed or certified by Etsy")).to_be_visible()
     assert people.sql("SELECT platform, state FROM connections") == [{"platform": "etsy", "state": "connected"}]
+
+
+def test_a_shopify_shop_is_installed_from_shopifys_side_and_claimed(chrome, gateway, people, sandbox, access,  # noqa: F811
+                                                                    monkeypatch):  # fmt: skip
+    store = sandbox.add_store("shopify", "fern-and-clay.myshopify.com")
+    assert isinstance(store, ShopifyStore)
+    store.installed = False
+    app = dataclasses.replace(
+        access.app, shopify_client_id=sandbox.shopify_app.client_id,
+        shopify_client_secret=sandbox.shopify_app.client_secret,
+        shopify_admin_url=sandbox.base_url + "/shopify/{shop}/admin",
+    )  # fmt: skip
+    monkeypatch.setattr(access, "app", app)
+    people.user()
+    context = chrome.new_context()
+    page = context.new_page()
+
+    page.goto(f"{sandbox.base_url}/sandbox")
+    page.get_by_role("link", name="Open the app, as in the Shopify admin").click()
+    page.get_by_role("button", name="Install app").click()
+    page.get_by_label("E-mail").fill("maya@example.com")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Connect your Shopify store")).to_be_visible()
+    clean(page)
+    page.get_by_role("button", name="Connect this store").click()
+
+    expect(page.get_by_role("heading", name=store.name)).to_be_visible()
+    expect(page.get_by_text("Connected", exact=True)).to_be_visible()
+    context.close()

@@ -26,3 +26,11 @@ def test_links_of_the_first_pages_lead_somewhere(page: str) -> None:
 
     assert targets
     assert [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()] == []
+
+
+def test_the_reviewers_list_names_tests_that_exist() -> None:
+    named = re.findall(r"(tests/[\w/]+\.py)::(\w+)", (ROOT / "docs" / "app-review.md").read_text(encoding="utf-8"))
+
+    assert len(named) > 10
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"

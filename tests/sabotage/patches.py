@@ -44,7 +44,7 @@ PATCHES = (
     Patch(
         "guard-believes-the-last",
         "P3 and P4: any order converges, the newest wins",
-        (("gateway/orders/apply.py", "OR ({new}) > ({old})))", "OR true))"),),
+        (("gateway/orders/apply.py", "OR ({new}) > ({old}))", "OR true)"),),
         ("tests/orders/test_apply.py",),
     ),
     Patch(

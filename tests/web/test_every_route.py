@@ -11,7 +11,10 @@ from tests.web.conftest import csrf_of, log_in
 from tests.web.world import NOON
 
 SECRET = "Secretive Sam"
-PUBLIC = {"/login", "/healthz", "/readyz", "/api/docs", "/api/docs/openapi.json", "/install/woocommerce/callback"}
+PUBLIC = {
+    "/login", "/healthz", "/readyz", "/api/docs", "/api/docs/openapi.json", "/install/woocommerce/callback",
+    "/install/shopify", "/install/shopify/callback",
+}  # fmt: skip
 LEADS_OUT = "/stores/connect/woocommerce"
 """Its form's answer leads to the merchant's shop."""
 

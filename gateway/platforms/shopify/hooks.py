@@ -19,11 +19,18 @@ from gateway.platforms.base import (
     Payload,
     PrivacyKind,
     PrivacyRequest,
+    ShopChanged,
     Uninstalled,
 )
 
 # Anchored at both ends: the documentation's own expression accepts x.myshopify.com.evil.tld.
 SHOP = re.compile(r"\A[a-z0-9][a-z0-9-]*\.myshopify\.com\Z")
+
+TOPICS = (
+    "orders/create", "orders/updated", "orders/cancelled", "orders/delete", "app/uninstalled", "app/scopes_update",
+    "shop/update",
+)  # fmt: skip
+"""What we subscribe to, in shopify.app.toml."""
 
 _WHOLE_ORDER = frozenset(
     {
@@ -43,6 +50,7 @@ _PRIVACY: dict[str, PrivacyKind] = {
     "customers/redact": "redact",
     "shop/redact": "shop_redact",
 }
+COMPLIANCE_TOPICS = tuple(_PRIVACY)
 
 
 def _header(request: HookRequest, name: str) -> str:
@@ -97,6 +105,10 @@ def read(topic: str, body: bytes) -> Notice:
         return OrderNotice(_order_id(payload, "order_id"), None)
     if topic == "app/uninstalled":
         return Uninstalled(fields.text(payload, "myshopify_domain").lower())
+    if topic == "shop/update":
+        return ShopChanged(fields.text(payload, "id"))
+    if topic == "app/scopes_update":
+        return ShopChanged("")  # its body is not published: what is granted is asked for
     if topic in _PRIVACY:
         return _privacy(_PRIVACY[topic], payload)
     return Ignored(f"topic {topic or 'missing'} is not used")

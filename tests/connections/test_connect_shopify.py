@@ -1,0 +1,431 @@
+"""A Shopify shop becomes connected: opened at Shopify, granted, then claimed; over real HTTP on both sides."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from gateway.connections import health
+from gateway.domain.problems import INSTALL_NOT_VERIFIED, TOKEN_REVOKED, NeedsMerchant, Refused
+from gateway.platforms.shopify import install
+from gateway.sandbox import shopify_oauth
+from gateway.sandbox.shopify import ShopifyStore
+from tests.connections.conftest import Person
+from webhooks.apply import Drainer
+
+SHOP = "fern-and-clay.myshopify.com"
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+STAMP = str(int(NOW.timestamp()))
+
+
+# --- the signed query ----------------------------------------------------------------------------------------------
+def signed(message, *, query=None, secret="hush"):
+    """A query string with the HMAC of `message`, which is the query itself unless they are written differently."""
+    digest = hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest()
+    return f"{query or message}&hmac={digest}"
+
+
+def reason(raw, secrets=("hush",), now=NOW):
+    with pytest.raises(Refused) as refused:
+        install.verified_query(raw, secrets, now=now)
+    assert refused.value.problem is INSTALL_NOT_VERIFIED
+    return refused.value.detail
+
+
+@pytest.mark.parametrize(
+    ("message", "query"),
+    [
+        (f"shop={SHOP}&timestamp={STAMP}", None),
+        (f"host=YWRtaW4&shop={SHOP}&state=a%20b&timestamp={STAMP}", None),
+        (f"locale=de DE&shop={SHOP}&timestamp={STAMP}", f"locale=de%20DE&shop={SHOP}&timestamp={STAMP}"),
+        (f"locale=de%20DE&shop={SHOP}&timestamp={STAMP}", f"locale=de+DE&shop={SHOP}&timestamp={STAMP}"),
+        (f'ids=["2", "1"]&shop={SHOP}&timestamp={STAMP}', f"ids%5B%5D=2&ids%5B%5D=1&shop={SHOP}&timestamp={STAMP}"),
+        (f"ids%5B%5D=1&ids%5B%5D=2&shop={SHOP}&timestamp={STAMP}", None),
+        (f"shop={SHOP}&timestamp={STAMP}&unknown=1", f"unknown=1&timestamp={STAMP}&shop={SHOP}"),
+    ],
+)
+def test_every_form_in_which_shopify_signs_is_taken(message, query):
+    assert install.verified_query(signed(message, query=query), ["hush"], now=NOW)["shop"] == SHOP
+
+
+def test_the_secret_before_is_good_while_it_is_rotated():
+    raw = signed(f"shop={SHOP}&timestamp={STAMP}", secret="old")
+
+    assert install.verified_query(raw, ["new", "old"], now=NOW)["shop"] == SHOP
+    assert reason(raw, ["new"]) == "signature"
+
+
+@pytest.mark.parametrize(
+    "shop",
+    ["x.myshopify.com.evil.example", "evil.example/x.myshopify.com", "x.myshopify.com%0a", "-x.myshopify.com",
+     "x.myshopify.com%00", "x_y.myshopify.com", "myshopify.com", "", "x.myshopify.com%23.evil.example"],
+)  # fmt: skip
+def test_a_shops_name_with_a_trick_is_refused_though_it_is_signed(shop):
+    assert reason(signed(f"shop={shop}&timestamp={STAMP}")) == "shop"
+
+
+@pytest.mark.parametrize("seconds", [-301, 301, 86_400])
+def test_an_old_query_is_refused(seconds):
+    raw = signed(f"shop={SHOP}&timestamp={STAMP}")
+
+    assert reason(raw, now=NOW + timedelta(seconds=seconds)) == "expired"
+
+
+@pytest.mark.parametrize("stamp", ["", "now", "1e9", "-5", "١٢٣", "9" * 30])
+def test_a_query_without_a_plain_time_is_refused(stamp):
+    assert reason(signed(f"shop={SHOP}&timestamp={stamp}")) in ("timestamp", "signature")
+
+
+@pytest.mark.parametrize("name", ["shop", "hmac", "timestamp", "state", "code"])
+def test_a_parameter_that_stands_twice_is_refused(name):
+    raw = signed(f"code=c&shop={SHOP}&state=s&timestamp={STAMP}") + f"&{name}=other"
+
+    assert reason(raw) == f"{name} stands twice"
+
+
+@pytest.mark.parametrize("raw", ["", "hmac=", f"shop={SHOP}&timestamp={STAMP}", "%ff=%ff&hmac=00", "&&=&=&"])
+def test_an_unsigned_query_is_refused(raw):
+    assert reason(raw) == "signature"
+
+
+# --- the way through -----------------------------------------------------------------------------------------------
+@pytest.fixture
+def store(sandbox, access, application, monkeypatch):
+    """A shop that has not installed us yet, and a gateway that knows the app's secrets."""
+    made = sandbox.add_store("shopify", SHOP)
+    assert isinstance(made, ShopifyStore)
+    made.installed, made.access_tokens, made.refresh_tokens = False, [], []
+    app = dataclasses.replace(
+        access.app,
+        shopify_client_id=sandbox.shopify_app.client_id,
+        shopify_client_secret=sandbox.shopify_app.client_secret,
+        shopify_admin_url=sandbox.base_url + "/shopify/{shop}/admin",
+    )
+    monkeypatch.setattr(access, "app", app)
+    monkeypatch.setattr(application.wsgi_app._directory, "app", app)
+    application.wsgi_app._directory._entries.clear()  # of another test's database
+    return made
+
+
+def open_app(person, store):
+    """The merchant opens the app at Shopify; the consent page's address."""
+    answer = person.get(shopify_oauth.app_url(store))
+    assert answer.status_code == 302, answer.text
+    return answer.headers["Location"]
+
+
+def consent(person, address):
+    """They press Install app; the address of our callback."""
+    page = person.get(address)
+    if page.status_code == 302:
+        return page.headers["Location"]
+    assert "read_orders" in page.text
+    answer = person.session.post(address, data={"do": "install"}, allow_redirects=False, timeout=30)
+    return answer.headers["Location"]
+
+
+def installed(person, store):
+    return person.get(consent(person, open_app(person, store)))
+
+
+def stores(people):
+    return people.sql("SELECT * FROM connections")
+
+
+def test_oauth_comes_before_any_page_and_the_shop_is_claimed_after_the_log_in(store, people, gateway, access):
+    people.user()
+    merchant = Person(gateway)
+
+    address = open_app(merchant, store)
+    asked = parse_qs(urlsplit(address).query)
+    back = merchant.get(consent(merchant, address))
+    assert (back.status_code, back.headers["Location"]) == (302, "/install/claim")
+    assert stores(people) == []
+    at_claim = merchant.get("/install/claim")
+    assert (at_claim.status_code, at_claim.headers["Location"]) == (302, "/login?next=/install/claim")
+    merchant.post("/login", email="maya@example.com", next="/install/claim", password="correct horse battery")
+    assert SHOP in merchant.get("/install/claim").text
+    claimed = merchant.post("/install/claim")
+
+    assert asked["scope"] == ["read_orders"]
+    assert asked["redirect_uri"] == [f"{gateway}/install/shopify/callback"]
+    assert len(asked["state"][0]) >= 43
+    assert claimed.status_code == 303
+    (row,) = stores(people)
+    assert (row["shop_id"], row["domain"], row["state"]) == (str(store.shop_id), SHOP, "connected")
+    assert row["catch_up_wanted_at"] is not None
+    tokens = access.vault.open_mapping(bytes(row["credentials"]))
+    assert store.token_is_valid(tokens["access_token"])
+    assert tokens["refresh_token"].startswith("shprt_")
+    assert people.sql("SELECT 1 FROM shopify_installs") == []
+    assert tokens["access_token"].encode() not in bytes(row["credentials"])
+
+
+def test_no_page_asks_for_a_shops_name(maya):
+    for path in ("/stores", "/stores/connect"):
+        assert "myshopify" not in maya.get(path).text
+
+
+def test_opening_the_app_again_connects_again_without_a_log_in(store, maya, people, gateway):
+    installed(maya, store)
+    maya.post("/install/claim")
+    (before,) = stores(people)
+    store.uninstall()
+
+    stranger = Person(gateway)
+    back = installed(stranger, store)
+
+    assert back.headers["Location"] == f"/stores?connected={before['id']}"
+    (after,) = stores(people)
+    assert after["id"] == before["id"]
+    assert after["account_id"] == before["account_id"]
+    assert after["generation"] == before["generation"] + 1
+    assert after["credentials"] != before["credentials"]
+    assert stranger.get("/stores").status_code == 302  # connected, but not logged in
+
+
+def test_a_late_uninstall_of_the_installation_before_is_ignored(store, maya, people, sandbox, application):
+    installed(maya, store)
+    maya.post("/install/claim")
+    sandbox.collect()
+    store.faults.set({"delay": 30})
+    store.uninstall()  # its webhook is on its way while the merchant installs again
+    time.sleep(1.1)
+    installed(maya, store)
+    store.faults.set({"clear": True})
+    sandbox.retry_now(store)
+    _until(lambda: people.sql("SELECT 1 FROM deliveries WHERE topic = 'app/uninstalled'"))
+    _drain(application)
+
+    (row,) = people.sql("SELECT state, outcome FROM deliveries WHERE topic = 'app/uninstalled'")
+    assert (row["state"], row["outcome"]) == ("ignored", "ignored")
+    assert stores(people)[0]["state"] == "connected"
+
+
+def test_what_came_before_the_first_open_is_applied_once_the_shop_is_known(store, maya, people, application, sandbox):
+    store.installed = True
+    order = store.place()
+    _until(lambda: people.sql("SELECT 1 FROM deliveries WHERE topic = 'orders/create'") and not sandbox.waiting())
+    _drain(application)
+    assert {row["state"] for row in people.sql("SELECT state FROM deliveries")} == {"parked"}
+
+    installed(maya, store)
+    maya.post("/install/claim")
+    _drain(application)
+
+    assert [row["external_id"] for row in people.sql("SELECT external_id FROM orders")] == [str(order.id)]
+    assert "parked" not in {row["state"] for row in people.sql("SELECT state FROM deliveries")}
+
+
+# --- hostile -------------------------------------------------------------------------------------------------------
+def test_a_forged_app_url_is_refused_before_anything_happens(store, people, gateway):
+    answer = Person(gateway).get(shopify_oauth.app_url(store).replace("hmac=", "hmac=0"))
+
+    assert answer.status_code == 401
+    assert "not Shopify" in answer.text
+    assert people.sql("SELECT 1 FROM shopify_installs") == []
+
+
+def test_the_state_is_this_browsers_and_works_once(store, people, gateway):
+    victim, attacker = Person(gateway), Person(gateway)
+    callback = consent(attacker, open_app(attacker, store))
+
+    assert victim.get(callback).status_code == 409  # an attacker's callback in another browser
+    open_app(victim, store)
+    assert victim.get(callback).status_code == 409  # and with a state of the victim's own
+    first = attacker.get(callback)
+    assert first.headers["Location"] == "/install/claim"
+    again = attacker.get(callback)
+
+    assert again.status_code == 409
+    assert stores(people) == []
+
+
+def test_a_callback_for_another_shop_than_the_one_that_began_is_refused(store, people, sandbox, gateway):
+    other = sandbox.add_store("shopify", "other.myshopify.com")
+    merchant = Person(gateway)
+    state = parse_qs(urlsplit(open_app(merchant, store)).query)["state"][0]
+    query = shopify_oauth.signed(other, {"code": "c", "state": state})
+
+    assert merchant.get(f"/install/shopify/callback?{query}").status_code == 409
+    assert stores(people) == []
+
+
+def test_a_code_that_shopify_refuses_leaves_nothing_and_can_be_begun_again(store, people, gateway):
+    merchant = Person(gateway)
+    callback = consent(merchant, open_app(merchant, store))
+    store.codes.clear()
+
+    refused = merchant.get(callback)
+    assert refused.status_code == 409
+    assert "did not accept the approval" in refused.text
+    assert installed(merchant, store).headers["Location"] == "/install/claim"
+    assert stores(people) == []
+
+
+def test_a_scope_that_was_taken_out_of_the_address_is_noticed(store, people, gateway):
+    merchant = Person(gateway)
+    address = open_app(merchant, store).replace("read_orders", "read_products")
+    answer = merchant.session.post(address, data={"do": "install"}, allow_redirects=False, timeout=30)
+
+    refused = merchant.get(answer.headers["Location"])
+
+    assert refused.status_code == 409
+    assert stores(people) == []
+
+
+def test_a_shop_of_another_account_stays_theirs(store, maya, people, gateway):
+    installed(maya, store)
+    maya.post("/install/claim")
+    people.sql("UPDATE connections SET state = 'disconnected'")
+    people.user("eve@example.com", account="Eve's")
+    eve = Person(gateway).log_in("eve@example.com")
+
+    installed(eve, store)
+    answer = eve.post("/install/claim")
+
+    assert answer.status_code == 409
+    assert "another account" in answer.text
+    assert len(stores(people)) == 1
+    assert stores(people)[0]["state"] == "disconnected"
+
+
+def test_a_claim_works_once_and_only_in_its_browser(store, maya, people, gateway):
+    people.user("eve@example.com", account="Eve's")
+    eve = Person(gateway).log_in("eve@example.com")
+    installed(maya, store)
+
+    assert eve.get("/install/claim").status_code == 409
+    assert eve.post("/install/claim").status_code == 409
+    assert maya.post("/install/claim").status_code == 303
+    assert maya.post("/install/claim").status_code == 409
+
+
+def test_a_viewer_claims_nothing(store, maya, people, gateway):
+    viewer = people.user("vic@example.com", role="viewer")
+    vic = Person(gateway).log_in("vic@example.com")
+    installed(vic, store)
+
+    assert vic.post("/install/claim").status_code == 403
+    assert (stores(people), viewer.role) == ([], "viewer")
+
+
+# --- tokens --------------------------------------------------------------------------------------------------------
+def _connection(store, maya, access):
+    from gateway.connections import model
+
+    installed(maya, store)
+    maya.post("/install/claim")
+    with access.database.transaction() as tx:
+        found = model.find_shop(tx, "shopify", str(store.shop_id))
+    assert found is not None
+    return found
+
+
+def test_two_that_refresh_at_once_ask_once_and_use_the_same_pair(store, maya, access, people):
+    connection = _connection(store, maya, access)
+    access.expire(connection.id)
+    stale = _again(access, connection.id)
+    before = len(store.refresh_tokens)
+    found, barrier = [], threading.Barrier(4)
+
+    def use():
+        barrier.wait()
+        found.append(access.store(stale).credentials["access_token"])
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(set(found)) == 1
+    assert store.token_is_valid(found[0])
+    assert len(store.refresh_tokens) == before + 1
+    stored = access.vault.open_mapping(bytes(people.sql("SELECT credentials FROM connections")[0]["credentials"]))
+    assert stored["access_token"] == found[0]
+
+
+def test_a_refresh_whose_answer_is_lost_is_asked_for_again(store, maya, access):
+    connection = _connection(store, maya, access)
+    access.expire(connection.id)
+    token = access.vault.open_mapping(connection.credentials)["refresh_token"]
+    assert store.refresh(token) is not None  # answered, but nobody heard it
+
+    again = access.store(_again(access, connection.id)).credentials
+
+    assert store.token_is_valid(again["access_token"])
+
+
+def test_a_refresh_token_that_is_dead_means_reconnect(store, maya, access):
+    connection = _connection(store, maya, access)
+    access.expire(connection.id)
+    store.refresh_tokens.clear()
+
+    with pytest.raises(NeedsMerchant) as failed:
+        access.store(_again(access, connection.id))
+
+    assert failed.value.problem is TOKEN_REVOKED
+
+
+def test_a_token_that_never_expires_is_not_taken(store, maya, people, monkeypatch, gateway):
+    monkeypatch.setattr(store, "redeem", lambda code, *, expiring: {"access_token": "shpat_x", "scope": "read_orders"})
+
+    assert installed(maya, store).status_code == 503
+    assert stores(people) == []
+
+
+# --- the shop changes ----------------------------------------------------------------------------------------------
+def test_a_shop_with_a_new_domain_is_the_same_shop(store, maya, people, sandbox, access, application):
+    connection = _connection(store, maya, access)
+    del sandbox.stores["shopify", SHOP]
+    sandbox.stores["shopify", "fern-clay.myshopify.com"] = store
+    sandbox.stores["shopify", SHOP] = store  # Shopify answers under the former name too
+    store.key = "fern-clay.myshopify.com"
+    store.notify("shop/update", {"id": store.shop_id, "myshopify_domain": store.key})
+    order = store.place()
+    _until(lambda: people.sql("SELECT 1 FROM deliveries WHERE topic = 'orders/create'") and not sandbox.waiting())
+    _drain(application)
+
+    context = type("Context", (), {"additional_context": {"access": access}})()
+    health.check(context, connection.id)
+    _drain(application)
+
+    (row,) = stores(people)
+    assert (row["domain"], row["aliases"]) == ("fern-clay.myshopify.com", [SHOP])
+    assert [row["external_id"] for row in people.sql("SELECT external_id FROM orders")] == [str(order.id)]
+
+
+# --- shared --------------------------------------------------------------------------------------------------------
+def _again(access, connection_id):
+    from gateway.connections import model
+
+    with access.database.transaction() as tx:
+        return model.get(tx, connection_id)
+
+
+def _drain(application):
+    drainer = Drainer(application.extensions["access"].database)
+    try:
+        while drainer.drain_once():
+            pass
+        drainer._kept_house_at = 0.0
+        while drainer.drain_once():
+            pass
+    finally:
+        drainer.close()
+
+
+def _until(fact, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not (found := fact()):
+        assert time.monotonic() < end, "it did not become true"
+        time.sleep(0.02)
+    return found
