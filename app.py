@@ -23,6 +23,7 @@ from gateway import outbound, worker
 from gateway.accounts.commands import user
 from gateway.connections import (
     health,  # noqa: F401 - its job registers itself
+    keys,
     model,
     privacy,
     subscriptions,
@@ -31,8 +32,10 @@ from gateway.connections.access import Access
 from gateway.connections.commands import stores
 from gateway.connections.privacy_commands import erase
 from gateway.connections.shopify_commands import shopify
+from gateway.connections.vault_commands import vault
 from gateway.db import migrate
 from gateway.db.engine import Database
+from gateway.domain.problems import NeedsOperator, describe
 from gateway.orders import feed
 from gateway.platforms import REGISTRY
 from gateway.platforms.base import App as PlatformApp
@@ -166,12 +169,14 @@ def _register_commands(app: Flask) -> None:
     def migrate_command() -> None:
         """Bring the database to this release's tables; safe to run again."""
         migrate.upgrade(app.extensions["settings"].database_url)
+        _require_keys(app.extensions["access"])
         click.echo("The database is up to date.")
 
     @click.command("worker")
     def worker_command() -> None:
         """Apply deliveries and run jobs until stopped."""
         configure_logging()
+        _require_keys(app.extensions["access"])
         _work(app.extensions["settings"], app.extensions["access"])
 
     def webhook_door(store_id: int) -> tuple[str, str]:
@@ -184,8 +189,17 @@ def _register_commands(app: Flask) -> None:
         return address, access.vault.open_list(connection.hook_secrets)[0]
 
     sandbox = sandbox_commands(webhook_door)
-    for command in (user, stores, sync, deliveries, erase, shopify, sandbox, migrate_command, worker_command):
+    for command in (user, stores, sync, deliveries, erase, shopify, vault, sandbox, migrate_command, worker_command):
         app.cli.add_command(command)
+
+
+def _require_keys(access: Access) -> None:
+    """Refuse to start, with one sentence, when stored secrets need a key that is not among ENCRYPTION_KEYS."""
+    try:
+        keys.require(access.database, access.vault)
+    except NeedsOperator as error:
+        problem = describe(error.problem, dict(error.facts))
+        raise click.ClickException(f"{problem.title}. {problem.cause} {problem.fix}") from None
 
 
 def __getattr__(name: str) -> Any:

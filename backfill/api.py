@@ -12,7 +12,7 @@ from backfill import runs
 from gateway.domain.window import CHOICES_DAYS
 from gateway.orders.schemas import Instant
 from gateway.web.api_frame import MAX_ID, PageArguments, blueprint
-from gateway.web.request import changes_things, scope, transaction
+from gateway.web.request import requires, scope, transaction
 from gateway.web.wording import problem_of
 
 FAILED_LISTED = 200
@@ -102,7 +102,7 @@ def list_runs(arguments: dict[str, Any]) -> dict[str, Any]:
 @sync_runs_api.arguments(NewRunSchema)
 @sync_runs_api.response(202, RunSchema)
 @sync_runs_api.alt_response(200, schema=RunSchema, description="the same was asked for before; this is that run")
-@changes_things
+@requires("sync")
 def start_run(wanted: dict[str, Any]) -> Any:
     """Ask for a Sync Order of a store."""
     with transaction() as tx:

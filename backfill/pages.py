@@ -22,7 +22,7 @@ from gateway.domain.problems import (
 )
 from gateway.domain.window import CHOICES_DAYS
 from gateway.web.formats import date_and_time
-from gateway.web.request import changes_things, now, number, scope, transaction
+from gateway.web.request import now, number, requires, scope, transaction
 
 DEFAULT_DAYS = 7
 STOP_POLLING = 286
@@ -40,7 +40,7 @@ def form() -> str:
 
 
 @sync.post("")
-@changes_things
+@requires("sync")
 def start() -> AnyResponse:
     """Ask for the run and go to its page: to the running one's, when the same was asked for before."""
     store_id, days = number("store", form=True), number("days", form=True)

@@ -10,7 +10,7 @@ from flask import abort
 from gateway.orders.schemas import Instant
 from gateway.web import wording
 from gateway.web.api_frame import MAX_ID, PageArguments, blueprint, number_cursor
-from gateway.web.request import changes_things, scope, transaction
+from gateway.web.request import requires, scope, transaction
 from webhooks import inbox, listing
 
 deliveries_api = blueprint("deliveries_api", "Deliveries: what came in, and once more.")
@@ -89,7 +89,7 @@ def get_delivery(delivery_id: int) -> dict[str, Any]:
 
 @deliveries_api.post("/deliveries/<id:delivery_id>/replay")
 @deliveries_api.response(202, DeliverySchema)
-@changes_things
+@requires("sync")
 def replay(delivery_id: int) -> Any:
     """Apply a stored delivery once more; it changes nothing that is newer."""
     with transaction() as tx:

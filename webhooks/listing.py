@@ -79,7 +79,9 @@ def get_delivery(tx: Connection, scope: AccountScope, delivery_id: int) -> RowMa
 
 
 def get_content(tx: Connection, scope: AccountScope, delivery_id: int) -> Content | None:
-    """Headers and body as received; None when they are no longer kept."""
+    """Headers and body as received; None when they are no longer kept, or when the role may not see who ordered."""
+    if not scope.may("see_people"):
+        return None
     row = tx.execute(
         text(
             "SELECT b.headers, substring(b.body for :shown) AS body, octet_length(b.body) AS bytes"

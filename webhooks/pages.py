@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from gateway.connections import model
 from gateway.web import wording
 from gateway.web.formats import common_zone
-from gateway.web.request import changes_things, number, scope, transaction
+from gateway.web.request import number, requires, scope, transaction
 from webhooks import inbox, listing
 
 PAGE_SIZE = 50
@@ -57,7 +57,7 @@ def show(delivery_id: int) -> str:
 
 
 @deliveries.post("/<id:delivery_id>/replay")
-@changes_things
+@requires("sync")
 def replay(delivery_id: int) -> AnyResponse:
     """Apply it once more; it changes nothing that is newer."""
     with transaction() as tx:

@@ -601,8 +601,8 @@ NOT_FOUND = _add(
 )
 NOT_ALLOWED = _add(
     "web.not_allowed",
-    "You may look, but not change anything",
-    "Your role in this account is viewer.",
+    "Your role does not allow this",
+    "Your role in this account is {role}.",
     "Ask an owner of the account to do it, or to change your role.",
     "merchant",
     "after_fix",

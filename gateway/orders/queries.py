@@ -9,13 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import Connection, RowMapping, text
 
+from gateway.domain.order import Person
 from gateway.domain.scope import AccountScope
+
+_PERSON_FIELDS = frozenset(field.name for field in fields(Person))
 
 COUNT_CAP = 1_000
 RARE = 5_000
@@ -26,6 +30,32 @@ _LISTED = "o.account_id = :account AND o.removed_at IS NULL AND o.core_digest IS
 
 _COLUMNS = """o.id, o.connection_id, o.external_id, o.number, o.placed_at, o.payment_status, o.fulfilment_status,
  o.currency, o.total, o.item_count, o.customer_name, o.core_updated_at, o.core_observed_at, o.changed_at"""
+
+
+def _columns(scope: AccountScope) -> str:
+    return _COLUMNS if scope.may("see_people") else _COLUMNS.replace("o.customer_name", "NULL AS customer_name")
+
+
+def _person(scope: AccountScope) -> str:
+    return "o.person" if scope.may("see_people") else "NULL::json"
+
+
+def _without_people(values: Mapping[str, Any]) -> list[str]:
+    """For a role that may not see who ordered: finding by a name or an e-mail address would tell it."""
+    if "query" not in values:
+        return []
+    return ["to_tsvector('simple', coalesce(o.core_words, '')) @@ to_tsquery('simple', :query)"]
+
+
+def _impersonal(scope: AccountScope, rows: list[RowMapping]) -> list[Any]:
+    """Changes without what they say of people, where the role may not see that."""
+    if scope.may("see_people"):
+        return rows
+    return [{**row, "fields": [each for each in row["fields"] if _step(each[0]) not in _PERSON_FIELDS]} for row in rows]
+
+
+def _step(path: str) -> str:
+    return re.split(r"[.\[]", path, maxsplit=1)[0]
 
 
 class BadCursor(ValueError):
@@ -102,8 +132,10 @@ def list_orders(
         conditions.append(f"(o.placed_at, o.id) {'<' if newer_first else '>'} (:at, :beyond)")
         values |= {"at": cursor.placed_at, "beyond": cursor.id}
     direction = "DESC" if newer_first else "ASC"
+    if not scope.may("see_people"):
+        conditions += _without_people(values)
     statement = (
-        f"SELECT {_COLUMNS} FROM orders o WHERE {' AND '.join(conditions)}"  # noqa: S608 - fragments of this module
+        f"SELECT {_columns(scope)} FROM orders o WHERE {' AND '.join(conditions)}"  # noqa: S608 - fragments of this module
         f" ORDER BY o.placed_at {direction}, o.id {direction} LIMIT :limit"
     )
     rows = list(tx.execute(text(statement), {**values, "limit": limit + 1}).mappings())
@@ -185,7 +217,7 @@ def get_order(tx: Connection, scope: AccountScope, order_id: int) -> RowMapping 
     return (
         tx.execute(
             text(
-                f"SELECT {_COLUMNS}, o.core, o.person, o.removed_at, o.erased_at, o.created_at"  # noqa: S608
+                f"SELECT {_columns(scope)}, o.core, {_person(scope)} AS person, o.removed_at, o.erased_at, o.created_at"  # noqa: S608
                 " FROM orders o WHERE o.account_id = :account AND o.id = :id AND o.core_digest IS NOT NULL"
             ),
             {"account": scope.account_id, "id": order_id},
@@ -201,14 +233,14 @@ _CHANGE = """SELECT c.id, c.order_id, c.connection_id, c.at, c.kind, c.parts, c.
 
 def order_changes(
     tx: Connection, scope: AccountScope, order_id: int, *, limit: int = 100, before: int | None = None
-) -> list[RowMapping]:
+) -> list[Any]:
     """The order's history, newest first (changes_account_id_order_id_id_idx)."""
     statement = text(
         f"{_CHANGE} FROM changes c WHERE c.account_id = :account AND c.order_id = :order"
         " AND (CAST(:before AS bigint) IS NULL OR c.id < :before) ORDER BY c.id DESC LIMIT :limit"
     )
     values = {"account": scope.account_id, "order": order_id, "before": before, "limit": limit}
-    return list(tx.execute(statement, values).mappings())
+    return _impersonal(scope, list(tx.execute(statement, values).mappings()))
 
 
 def order_deliveries(tx: Connection, scope: AccountScope, order: RowMapping, *, limit: int = 50) -> list[RowMapping]:
@@ -231,7 +263,7 @@ def order_deliveries(tx: Connection, scope: AccountScope, order: RowMapping, *, 
 class FeedPage:
     """Changes in the one order in which all readers see them; `position` is where the next page begins."""
 
-    changes: list[RowMapping]
+    changes: list[Any]
     position: int
     generation: str
     more: bool
@@ -259,7 +291,7 @@ def read_feed(tx: Connection, scope: AccountScope, *, after: tuple[str, int] | N
     rows = list(tx.execute(statement, values).mappings())
     more = len(rows) > limit
     rows = rows[:limit]
-    return FeedPage(rows, rows[-1]["position"] if rows else position, str(generation), more)
+    return FeedPage(_impersonal(scope, rows), rows[-1]["position"] if rows else position, str(generation), more)
 
 
 def feed_cursor(generation: str, position: int) -> str:

@@ -14,7 +14,7 @@ from gateway.connections import check, connect_etsy, connect_woocommerce, discon
 from gateway.connections.access import Access
 from gateway.domain.problems import CONNECT_DENIED, CONNECT_STATE, GatewayError, NeedsMerchant, Retry, describe
 from gateway.platforms.woocommerce.find import home_of
-from gateway.web.request import changes_things, public, scope, transaction
+from gateway.web.request import public, requires, scope, transaction
 from gateway.web.security import CONTENT_SECURITY_POLICY
 
 log = structlog.get_logger("gateway.connect")
@@ -29,7 +29,7 @@ ETSY_EVENTS = ("order.paid", "order.canceled", "order.shipped", "order.delivered
 
 
 @connect.get("/stores/connect")
-@changes_things
+@requires("connect_stores")
 def choose() -> str:
     """The platforms to choose from."""
     return render_template("connect.html")
@@ -37,13 +37,13 @@ def choose() -> str:
 
 # --- WooCommerce -------------------------------------------------------------------------------------------------
 @connect.get("/stores/connect/woocommerce")
-@changes_things
+@requires("connect_stores")
 def woocommerce() -> Response:
     return _form(request.args.get("url", "")[:500])
 
 
 @connect.post("/stores/connect/woocommerce")
-@changes_things
+@requires("connect_stores")
 def begin_woocommerce() -> AnyResponse:
     """Find the shop, then send its owner to its consent page."""
     url = request.form.get("url", "")
@@ -51,7 +51,7 @@ def begin_woocommerce() -> AnyResponse:
 
 
 @connect.post("/stores/connect/woocommerce/keys")
-@changes_things
+@requires("connect_stores")
 def paste_keys() -> AnyResponse:
     """Connect with keys that the merchant made in the shop's admin."""
     url, key, secret = (request.form.get(name, "") for name in ("url", "consumer_key", "consumer_secret"))
@@ -61,7 +61,7 @@ def paste_keys() -> AnyResponse:
 
 
 @connect.get(connect_woocommerce.RETURN_PATH)
-@changes_things
+@requires("connect_stores")
 def back_from_woocommerce() -> AnyResponse:
     """The owner is back from the shop's consent page, with ?success= and our state as user_id."""
     state = request.args.get("user_id", "")
@@ -96,7 +96,7 @@ def _fields(body: bytes) -> Mapping[str, Any]:
 
 # --- Etsy --------------------------------------------------------------------------------------------------------
 @connect.get("/stores/connect/etsy")
-@changes_things
+@requires("connect_stores")
 def etsy() -> str:
     """What to enter at Etsy, then the way to its consent page."""
     access = _access()
@@ -108,7 +108,7 @@ def etsy() -> str:
 
 
 @connect.get("/install/etsy")
-@changes_things
+@requires("connect_stores")
 def begin_etsy() -> AnyResponse:
     """Send the seller to Etsy; their browser keeps the state meanwhile."""
     address, state = connect_etsy.begin(_access(), scope())
@@ -121,7 +121,7 @@ def begin_etsy() -> AnyResponse:
 
 
 @connect.get(connect_etsy.CALLBACK_PATH)
-@changes_things
+@requires("connect_stores")
 def back_from_etsy() -> AnyResponse:
     """The seller is back, with a code or a refusal."""
     given = {name: request.args.get(name, "")[:2000] for name in ("state", "code", "error")}
@@ -133,14 +133,14 @@ def back_from_etsy() -> AnyResponse:
 
 # --- is it all right? --------------------------------------------------------------------------------------------
 @connect.get("/stores/<id:store_id>/test")
-@changes_things
+@requires("connect_stores")
 def test(store_id: int) -> str:
     """What Test connection does, and its button."""
     return _tested(store_id, None)
 
 
 @connect.post("/stores/<id:store_id>/test")
-@changes_things
+@requires("connect_stores")
 def run_test(store_id: int) -> str:
     """Try the connection through, layer by layer."""
     steps = check.check(_access(), scope(), store_id)
@@ -150,7 +150,7 @@ def run_test(store_id: int) -> str:
 
 
 @connect.post("/stores/<id:store_id>/disconnect")
-@changes_things
+@requires("connect_stores")
 def disconnect_store(store_id: int) -> AnyResponse:
     """Forget the store's keys and take its webhooks off."""
     if not disconnect.disconnect(_access(), scope(), store_id):

@@ -12,7 +12,7 @@ from gateway.connections import connect_shopify
 from gateway.connections.access import Access
 from gateway.domain.problems import CLAIM_OVER, NeedsMerchant
 from gateway.platforms.shopify.install import APP_PATH, CALLBACK_PATH
-from gateway.web.request import changes_things, public, scope
+from gateway.web.request import public, requires, scope
 
 install = Blueprint("install", __name__)
 
@@ -45,7 +45,7 @@ def back_from_shopify() -> AnyResponse:
 
 
 @install.get(CLAIM_PATH)
-@changes_things
+@requires("connect_stores")
 def claim() -> str:
     """Into which account the shop goes, and the button."""
     shop = connect_shopify.to_claim(_access(), request.cookies.get(CLAIM, ""))
@@ -55,7 +55,7 @@ def claim() -> str:
 
 
 @install.post(CLAIM_PATH)
-@changes_things
+@requires("connect_stores")
 def claim_it() -> AnyResponse:
     store_id = connect_shopify.claim_store(_access(), scope(), request.cookies.get(CLAIM, ""))
     answer = redirect(url_for("web.stores", connected=store_id, _anchor=f"store-{store_id}"), 303)

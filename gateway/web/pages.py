@@ -16,7 +16,7 @@ from gateway.orders import freshness, queries
 from gateway.orders.queries import BadCursor, Cursor, OrderFilter
 from gateway.web import wording
 from gateway.web.formats import common_zone, zone_of
-from gateway.web.request import changes_things, now, number, scope, transaction
+from gateway.web.request import now, number, requires, scope, transaction
 
 PAGE_SIZE = 50
 
@@ -74,7 +74,7 @@ def order(order_id: int) -> str:
 
 
 @web.post("/orders/<id:order_id>/read-again")
-@changes_things
+@requires("sync")
 def read_again(order_id: int) -> AnyResponse:
     """Ask the store for one order, now."""
     with transaction() as tx:

@@ -19,8 +19,8 @@ LONGEST_SEARCH = 500
 
 @pages.before_request
 def _owners_only() -> None:
-    if scope().role != "owner":
-        raise NeedsMerchant(NOT_ALLOWED)
+    if not scope().may("erase"):
+        raise NeedsMerchant(NOT_ALLOWED, role=scope().role)
 
 
 @pages.get("")

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from gateway.accounts.sessions import Session
 from gateway.db.engine import Database
 from gateway.domain.problems import NOT_ALLOWED, NeedsMerchant
-from gateway.domain.scope import AccountScope
+from gateway.domain.scope import AccountScope, Permission
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,16 +55,19 @@ def public(view: Callable[P, R]) -> Callable[P, R]:
     return view
 
 
-def changes_things(view: Callable[P, R]) -> Callable[P, R]:
-    """Keep viewers from a view that changes something."""
+def requires(permission: Permission) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Keep a view for those whose role allows it; the others are told so."""
 
-    @wraps(view)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        if scope().role == "viewer":
-            raise NeedsMerchant(NOT_ALLOWED)
-        return view(*args, **kwargs)
+    def decorate(view: Callable[P, R]) -> Callable[P, R]:
+        @wraps(view)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not scope().may(permission):
+                raise NeedsMerchant(NOT_ALLOWED, role=scope().role)
+            return view(*args, **kwargs)
 
-    return checked
+        return checked
+
+    return decorate
 
 
 def is_fragment() -> bool:
