@@ -36,12 +36,23 @@ from gateway.connections.vault_commands import vault
 from gateway.db import migrate
 from gateway.db.engine import Database
 from gateway.domain.problems import NeedsOperator, describe
+from gateway.mail import Mailer, sender_of
 from gateway.orders import feed
 from gateway.platforms import REGISTRY
 from gateway.platforms.base import App as PlatformApp
 from gateway.sandbox.commands import sandbox_commands
 from gateway.vault import Vault
-from gateway.web import api, api_frame, connect_pages, frame, install_pages, pages, privacy_pages, settings_pages
+from gateway.web import (
+    api,
+    api_frame,
+    connect_pages,
+    frame,
+    install_pages,
+    pages,
+    people_pages,
+    privacy_pages,
+    settings_pages,
+)
 from webhooks import api as deliveries_api
 from webhooks import pages as deliveries_pages
 from webhooks import rereads
@@ -149,14 +160,18 @@ def _work(settings: Settings, access: Access) -> None:
             "catch-up": lambda stop: catch_up.watch(database, stop),
             "subscriptions": lambda stop: subscriptions.watch(database, stop),
         },
-        context={"access": access, "ledger": settings.erasure_ledger},
+        context={
+            "access": access,
+            "ledger": settings.erasure_ledger,
+            "mailer": Mailer(settings.smtp_url, sender_of(settings.public_url)),
+        },
     )
 
 
 def _register_pages(app: Flask) -> None:
     parts = (
-        pages.web, connect_pages.connect, install_pages.install, settings_pages.settings, privacy_pages.pages,
-        runs_pages.sync, deliveries_pages.deliveries,
+        pages.web, connect_pages.connect, install_pages.install, settings_pages.settings, people_pages.people,
+        privacy_pages.pages, runs_pages.sync, deliveries_pages.deliveries,
     )  # fmt: skip
     for blueprint in (*parts, connect_pages.callbacks):
         app.register_blueprint(blueprint)

@@ -41,6 +41,16 @@ def _web_url(value: str) -> None:
         raise ValidationError("must not have a query or a fragment")
 
 
+def _smtp_url(value: str) -> None:
+    try:
+        parts = urlsplit(value)
+        parts.port  # noqa: B018 - reading the port is what checks it
+    except ValueError:
+        raise ValidationError("is not a URL") from None
+    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:
+        raise ValidationError("must begin with smtp:// or smtps:// and name a host")
+
+
 def _shop_url(value: str) -> None:
     if "{shop}" not in value:
         raise ValidationError("must contain {shop}, where the shop's domain belongs")
@@ -120,7 +130,12 @@ class Settings:
     erasure_ledger: Path | None = _setting(  # noqa: RUF009 - a Field is no default
         None, "where erasures are noted, so that they are done again after a restore; else DATA_DIR/erasures.jsonl"
     )
-    smtp_url: str = _setting("", "smtp://user:password@host:port; empty: no mail is sent", secret=True)
+    smtp_url: str = _setting(
+        "",
+        "smtp://user:password@host:port, or smtps://; empty: mails can be read under Settings, Users",
+        secret=True,
+        check=_smtp_url,
+    )
     test_database_url: str = _setting(
         "", "a server for the tests instead of a bundled one", secret=True, check=_postgresql_url
     )

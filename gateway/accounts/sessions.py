@@ -28,6 +28,8 @@ class Session:
     email: str
     name: str
     account_name: str
+    troubled_stores: int
+    """Stores of the account that do not work as they should: every page says so."""
 
 
 def hash_token(token: str) -> bytes:
@@ -60,7 +62,9 @@ def find(tx: Connection, token: str, *, now: datetime) -> Session | None:
     row = (
         tx.execute(
             text(
-                "SELECT s.id, s.account_id, s.user_id, s.seen_at, u.email, u.name, u.role, a.name AS account_name"
+                "SELECT s.id, s.account_id, s.user_id, s.seen_at, u.email, u.name, u.role, a.name AS account_name,"
+                " (SELECT count(*) FROM connections c WHERE c.account_id = s.account_id"
+                "  AND c.state IN ('degraded', 'action_needed')) AS troubled_stores"
                 " FROM sessions s JOIN users u ON u.id = s.user_id JOIN accounts a ON a.id = s.account_id"
                 " WHERE s.token_hash = :hash AND s.revoked_at IS NULL AND s.expires_at > :now"
             ),
@@ -74,7 +78,7 @@ def find(tx: Connection, token: str, *, now: datetime) -> Session | None:
     if row["seen_at"] < now - _TOUCH_AFTER:
         tx.execute(text("UPDATE sessions SET seen_at = :now WHERE id = :id"), {"now": now, "id": row["id"]})
     scope = AccountScope(row["account_id"], row["user_id"], cast("Role", row["role"]))
-    return Session(row["id"], scope, row["email"], row["name"], row["account_name"])
+    return Session(row["id"], scope, row["email"], row["name"], row["account_name"], row["troubled_stores"])
 
 
 def list_own(tx: Connection, scope: AccountScope, *, now: datetime) -> list[RowMapping]:

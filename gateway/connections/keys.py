@@ -20,6 +20,7 @@ SEALED = (
     ("connect_attempts", "keys"),
     ("shopify_installs", "tokens"),
     ("privacy_requests", "export"),
+    ("mails", "body"),
 )
 """Every column that the vault closed (a test holds this against the database)."""
 

@@ -82,6 +82,40 @@ users = Table(
     comment="Who may log in, and as what.",
 )
 
+links = Table(
+    "links",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("token_hash", LargeBinary, nullable=False, unique=True),
+    Column("made_by", BigInteger, ForeignKey("users.id", ondelete="CASCADE")),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    _created_at(),
+    CheckConstraint("purpose IN ('invitation', 'reset')", name="purpose"),
+    CheckConstraint("role IN ('owner', 'manager', 'viewer')", name="role"),
+    Index(None, "account_id"),
+    comment="Invitations and new passwords: each works once. Only the token's sha256 is here.",
+)
+
+mails = Table(
+    "mails",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("to_address", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("body", LargeBinary, comment="encrypted; NULL once it was sent"),
+    _created_at(),
+    _instant("sent_at"),
+    Column("attempts", SmallInteger, nullable=False, server_default="0"),
+    Column("problem", Text),
+    Index(None, "account_id", "id"),
+    comment="The outbox.",
+)
+
 sessions = Table(
     "sessions",
     metadata,

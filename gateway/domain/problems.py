@@ -679,6 +679,54 @@ LOGIN_THROTTLED = _add(
     "merchant",
     "later",
 )
+LINK_OVER = _add(
+    "people.link_over",
+    "This link is over",
+    "It was used already, taken back, replaced by a newer one, or it is too old.",
+    "Ask for another one.",
+    "merchant",
+    "after_fix",
+)
+USER_EXISTS = _add(
+    "people.user_exists",
+    "This address has a log-in already",
+    "An e-mail address can belong to one user of this gateway.",
+    "Use another address, or log in with this one.",
+    "merchant",
+    "after_fix",
+)
+LAST_OWNER = _add(
+    "people.last_owner",
+    "An account needs an owner",
+    "This user is the account's only owner.",
+    "Make somebody else an owner first.",
+    "merchant",
+    "after_fix",
+)
+PASSWORD_SHORT = _add(
+    "people.password_short",
+    "That password is too short",
+    "A password has at least 10 characters.",
+    "Choose a longer one; a few words will do.",
+    "merchant",
+    "now",
+)
+MAIL_ADDRESS_WRONG = _add(
+    "people.address_wrong",
+    "That is not an e-mail address",
+    "Mail could not be sent to it.",
+    "Write it as name@example.com.",
+    "merchant",
+    "now",
+)
+MAIL_NOT_SENT = _add(
+    "mail.not_sent",
+    "A mail could not be sent",
+    "The mail server did not take it: {why}.",
+    "It is tried again by itself; the operator should check SMTP_URL.",
+    "operator",
+    "later",
+)
 TOKEN_MISSING = _add(
     "api.unauthorized",
     "The API needs a token",

@@ -163,3 +163,16 @@ def test_a_store_that_needs_it_leads_back_to_its_consent_page(world, maya, brows
     assert page.count("Connect again") == 2
     assert "/stores/connect/woocommerce?url=https://shop.example/wp-json" in page
     assert "fine.example/wp-json" not in page
+
+
+def test_every_page_says_that_a_store_needs_somebody(browser, world, maya):
+    store = world.store(maya)
+    theirs = world.user("eve@example.com", account="Eve's")
+    world.store(theirs, "Their shop", state="action_needed")
+    assert "needs you" not in browser.get("/orders").text
+
+    world.sql("UPDATE connections SET state = 'action_needed' WHERE id = :id", id=store)
+
+    for path in ("/orders", "/deliveries", "/settings", "/orders/sync"):
+        assert "A store needs you: its orders may be late." in browser.get(path).text, path
+    assert "needs you" not in browser.get("/stores").text.replace("A store that needs you", "")

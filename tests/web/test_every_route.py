@@ -13,7 +13,7 @@ from tests.web.world import NOON
 SECRET = "Secretive Sam"
 PUBLIC = {
     "/login", "/healthz", "/readyz", "/api/docs", "/api/docs/openapi.json", "/install/woocommerce/callback",
-    "/install/shopify", "/install/shopify/callback",
+    "/install/shopify", "/install/shopify/callback", "/invitation", "/forgot", "/reset",
 }  # fmt: skip
 LEADS_OUT = "/stores/connect/woocommerce"
 """Its form's answer leads to the merchant's shop."""
@@ -46,6 +46,12 @@ def theirs(world):
             export=SECRET.encode(),
         )[0]["id"],
         "store_id": store,
+        "user_id": scope.user_id,
+        "link_id": world.sql(
+            "INSERT INTO links (account_id, purpose, email, role, token_hash, expires_at) VALUES (:account,"
+            " 'invitation', 'x@example.com', 'viewer', 'h', now() + interval '1 day') RETURNING id",
+            account=scope.account_id,
+        )[0]["id"],
     }
 
 
@@ -167,4 +173,6 @@ def _state(world):
         world.sql("SELECT id, revoked_at FROM sessions ORDER BY id"),
         world.sql("SELECT id, revoked_at FROM api_tokens ORDER BY id"),
         world.sql("SELECT id, state FROM sync_runs ORDER BY id"),
+        world.sql("SELECT id, role FROM users ORDER BY id"),
+        world.sql("SELECT id FROM links ORDER BY id"),
     ]
