@@ -90,6 +90,13 @@ def test_an_unknown_woocommerce_address_is_answered_404(gateway: Gateway) -> Non
     assert gateway.simulation.post("/webhooks/nobody", gateway.headers(body), body) == 404
 
 
+@pytest.mark.parametrize("key", ["\x00", "a\x00b", "é", "a b", "x" * 5000, "..", "%2e%2e", "'--"])
+def test_a_strange_woocommerce_address_is_unknown_and_no_fault_of_ours(gateway: Gateway, key: str) -> None:
+    headers = {"x-wc-webhook-topic": "order.created", "x-wc-webhook-signature": "AAAA"}
+
+    assert gateway.simulation.post(f"/webhooks/woocommerce/{key}", headers, b"{}") == 404
+
+
 def test_a_ping_is_answered_exactly_200_and_not_stored(gateway: Gateway) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 from gateway.domain.problems import BODY_NOT_JSON, BODY_WITHOUT_ORDER_ID, GatewayError, Refused
@@ -18,6 +19,8 @@ from gateway.platforms.base import (
     SomethingChanged,
 )
 
+_KEY = re.compile(r"\A[A-Za-z0-9_-]{1,100}\Z")
+
 _GONE_CODE = "woocommerce_rest_shop_order_invalid_id"
 
 
@@ -31,6 +34,7 @@ def address(request: HookRequest) -> Address | Ping:
     # bodies (capture woocommerce-pairs/13). So the body's digest belongs to the key.
     digest = hashlib.blake2b(request.body, digest_size=16).hexdigest()
     key = request.path.rstrip("/").rsplit("/", 1)[-1]
+    key = key if _KEY.match(key) else ""  # no connection has such a key, and PostgreSQL would not even look for it
     delivery = headers.get("x-wc-webhook-delivery-id", "")[:64]
     topic = headers.get("x-wc-webhook-topic", "")[:64]
     return Address(key=key, topic=topic, delivery_key=f"woocommerce:{key}:{topic}:{delivery}:{digest}")
