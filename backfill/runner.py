@@ -382,7 +382,7 @@ class Runner:
             if decision.verdict != "incomplete":
                 verdict.advance_watermark(tx, self.taken)
             if self._connection.state != "connected":
-                model.set_state(tx, self._connection.id, "connected")
+                model.works_again(tx, self._connection.id)
         log.info("run.finished", run=self.taken.id, verdict=decision.verdict)
 
     def _leave(self, state: str, error: GatewayError | None, *, wait: timedelta) -> None:

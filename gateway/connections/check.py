@@ -150,4 +150,4 @@ def _note_failure(access: Access, connection: Connection, error: GatewayError) -
 
 def _note_success(access: Access, connection: Connection) -> None:
     with access.database.transaction() as tx:
-        subscriptions.recovered(tx, connection)
+        model.works_again(tx, connection.id)

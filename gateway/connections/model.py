@@ -11,8 +11,12 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import RowMapping, text
 
 from gateway.domain.order import PartName
+from gateway.domain.problems import WEBHOOKS_MISSED, WEBHOOKS_SILENT
 from gateway.domain.scope import AccountScope
 from gateway.platforms.base import Shop
+
+JUDGED = frozenset({WEBHOOKS_MISSED.code, WEBHOOKS_SILENT.code})
+"""Problems that no call shows: health sets and lifts them, from what arrives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +139,24 @@ def set_state(tx: Transaction, connection_id: int, state: str, problem: str | No
     """Say how the connection is; a sentence for people comes from the problem's entry."""
     tx.execute(
         text(
-            "UPDATE connections SET state = :state, state_problem = :problem, state_detail = :detail WHERE id = :id"
+            "UPDATE connections SET state = :state, state_problem = :problem, state_detail = :detail,"
+            " state_since = CASE WHEN (state, coalesce(state_problem, '')) = (:state, coalesce(:problem, ''))"
+            " THEN state_since ELSE now() END WHERE id = :id"
             " AND (state, state_problem, state_detail) IS DISTINCT FROM (:state, :problem, :detail)"
         ),
         {"state": state, "problem": problem, "detail": detail, "id": connection_id},
+    )
+
+
+def works_again(tx: Transaction, connection_id: int) -> None:
+    """Lift a state that a failed call set, since a call worked; what health judges from arrivals stays its own, and a
+    store that was taken off stays off."""
+    tx.execute(
+        text(
+            "UPDATE connections SET state = 'connected', state_problem = NULL, state_detail = '', state_since = now()"
+            " WHERE id = :id AND state IN ('degraded', 'action_needed') AND coalesce(state_problem, '') <> ALL(:judged)"
+        ),
+        {"id": connection_id, "judged": sorted(JUDGED)},
     )
 
 

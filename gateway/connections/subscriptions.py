@@ -82,7 +82,7 @@ def audit(access: Access, connection_id: int) -> Found:
         listed = platform.list_subscriptions(access.store(connection))
         if _is_sound(listed, address, noted) and not misunderstood:
             with access.database.transaction() as tx:
-                recovered(tx, connection)
+                model.works_again(tx, connection_id)
                 tx.execute(
                     text("UPDATE subscriptions SET checked_at = now(), state = 'active' WHERE connection_id = :id"),
                     {"id": connection_id},
@@ -101,7 +101,7 @@ def audit(access: Access, connection_id: int) -> Found:
         log.warning("subscriptions.not_audited", connection=connection_id, why=error.problem.code)
         return "unknown"
     with access.database.transaction() as tx:
-        recovered(tx, connection)
+        model.works_again(tx, connection_id)
     log.info("subscriptions.repaired", connection=connection_id, signed_wrongly=misunderstood)
     return "repaired"
 
@@ -156,17 +156,6 @@ def _note(tx: Transaction, connection: Connection, made: Sequence[Subscription])
             text("UPDATE connections SET catch_up_wanted_at = coalesce(catch_up_wanted_at, now()) WHERE id = :id"),
             {"id": connection.id},
         )
-
-
-def recovered(tx: Transaction, connection: Connection) -> None:
-    """A state that a failed call set is lifted by one that worked."""
-    tx.execute(
-        text(
-            "UPDATE connections SET state = 'connected', state_problem = NULL, state_detail = '' WHERE id = :id"
-            " AND state IN ('degraded', 'action_needed') AND state_problem IS NOT NULL"
-        ),
-        {"id": connection.id},
-    )
 
 
 # --- when --------------------------------------------------------------------------------------------------------

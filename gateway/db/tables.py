@@ -175,6 +175,8 @@ connections = Table(
     Column("state", Text, nullable=False, server_default="connected"),
     Column("state_problem", Text, comment="code of the Problem behind a state that is not connected"),
     Column("state_detail", Text, nullable=False, server_default=""),
+    Column("state_since", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("told_problem", Text, nullable=False, server_default="", comment="the problem that owners know of"),
     Column("credentials", LargeBinary, nullable=False, comment="encrypted JSON: tokens or keys"),
     Column("hook_secrets", LargeBinary, nullable=False, comment="encrypted JSON list: current secret, previous one"),
     Column("scopes", ARRAY(Text), nullable=False, server_default="{}"),

@@ -679,6 +679,22 @@ LOGIN_THROTTLED = _add(
     "merchant",
     "later",
 )
+WEBHOOKS_MISSED = _add(
+    "connection.webhooks_missed",
+    "Webhooks are being lost",
+    "In the last 24 hours syncs found {why} changes that no webhook had brought.",
+    "No order is lost: syncs find them every 15 minutes. Press Test connection to see which webhooks are missing.",
+    "merchant",
+    "later",
+)
+WEBHOOKS_SILENT = _add(
+    "connection.webhooks_silent",
+    "The store has fallen silent",
+    "No webhook came for {why} hours, far longer than is usual for this store.",
+    "If the store sells as usual, press Test connection; orders are found by syncs meanwhile.",
+    "merchant",
+    "later",
+)
 LINK_OVER = _add(
     "people.link_over",
     "This link is over",

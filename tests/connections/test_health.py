@@ -1,0 +1,129 @@
+"""Health: what loses webhooks or falls silent is degraded, said, mailed once, and lifted when it is over."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway.connections import health, model
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def maya_scope(people):
+    return people.user()
+
+
+@pytest.fixture
+def store(people, maya_scope):
+    return people.store(maya_scope, platform="woocommerce")
+
+
+def judged(access, people):
+    with access.database.transaction() as tx:
+        health.judge(tx)
+    return people.sql("SELECT state, state_problem FROM connections")[0]
+
+
+def webhooks(people, scope, store, *ages_in_hours):
+    for age in ages_in_hours:
+        people.delivery(scope, store, received_at=NOW - timedelta(hours=age))
+
+
+def run(people, scope, store, **values):
+    people.run(scope, store, state="finished", finished_at=NOW, **values)
+
+
+def test_a_store_whose_changes_only_syncs_find_is_degraded_until_it_is_over(access, people, maya_scope, store):
+    webhooks(people, maya_scope, store, *[1] * 10)
+    run(people, maya_scope, store, missed=4)
+    assert judged(access, people)["state"] == "connected"  # a few are lost everywhere
+
+    run(people, maya_scope, store, missed=3)
+    assert judged(access, people) == {"state": "degraded", "state_problem": "connection.webhooks_missed"}
+
+    people.sql("UPDATE sync_runs SET finished_at = finished_at - interval '2 days'")
+    assert judged(access, people) == {"state": "connected", "state_problem": None}
+
+
+def test_a_few_of_very_many_are_nothing(access, people, maya_scope, store):
+    webhooks(people, maya_scope, store, *[2] * 200)
+    run(people, maya_scope, store, missed=8)
+
+    assert judged(access, people)["state"] == "connected"
+
+
+def test_etsy_tells_of_few_events_and_is_not_blamed(access, people, maya_scope):
+    store = people.store(maya_scope, platform="etsy")
+    run(people, maya_scope, store, missed=50)
+
+    assert judged(access, people)["state"] == "connected"
+
+
+def test_a_silence_far_beyond_the_stores_own_rhythm_is_noticed(access, people, maya_scope, store):
+    webhooks(people, maya_scope, store, *[40 + hour for hour in range(30)])  # each hour, then 40 hours of nothing
+    assert judged(access, people) == {"state": "degraded", "state_problem": "connection.webhooks_silent"}
+
+    people.delivery(maya_scope, store, received_at=NOW)
+    assert judged(access, people)["state"] == "connected"
+
+
+def test_a_store_that_sells_now_and_then_may_be_quiet(access, people, maya_scope, store):
+    webhooks(people, maya_scope, store, *[40 + 16 * pause for pause in range(18)], 300, 301, 302)
+
+    assert judged(access, people)["state"] == "connected"
+
+
+@pytest.mark.parametrize("state", ["action_needed", "disconnected"])
+def test_what_a_failed_call_said_is_not_overruled(access, people, maya_scope, store, state):
+    people.sql("UPDATE connections SET state = :state, state_problem = 'connection.token_revoked'", state=state)
+    webhooks(people, maya_scope, store, *[40 + hour for hour in range(30)])
+
+    assert judged(access, people) == {"state": state, "state_problem": "connection.token_revoked"}
+
+
+def test_a_call_that_works_lifts_what_a_failed_one_said_and_nothing_else(access, people, store):
+    for problem, after in (("connection.token_revoked", "connected"), ("connection.webhooks_silent", "degraded")):
+        with access.database.transaction() as tx:
+            model.set_state(tx, store, "degraded", problem)
+            model.works_again(tx, store)
+        assert people.sql("SELECT state FROM connections")[0]["state"] == after
+
+
+def told(access, people):
+    with access.database.transaction() as tx:
+        health.tell(tx, access)
+    rows = people.sql("SELECT to_address, subject, body FROM mails ORDER BY id")
+    return [
+        (row["to_address"], row["subject"], access.vault.open_mapping(bytes(row["body"]))["text"]) for row in rows
+    ]  # fmt: skip
+
+
+def test_owners_are_told_once_when_it_lasts_and_once_when_it_is_over(access, people, maya_scope, store):
+    people.user("ben@example.com", role="manager")
+    with access.database.transaction() as tx:
+        model.set_state(tx, store, "action_needed", "connection.token_revoked")
+    assert told(access, people) == []  # a retry may end it
+
+    people.sql("UPDATE connections SET state_since = now() - interval '1 hour'")
+    ((to, subject, text),) = told(access, people)
+    assert to == "maya@example.com"
+    assert subject.startswith("Fern & Clay UK: ")
+    assert "/stores" in text
+    assert len(told(access, people)) == 1
+
+    with access.database.transaction() as tx:
+        model.works_again(tx, store)
+    people.sql("UPDATE connections SET state_since = now() - interval '1 hour'")
+    assert [mail[1] for mail in told(access, people)][1:] == ["Fern & Clay UK: works again"]
+
+
+def test_a_state_that_is_said_again_lasts_since_its_beginning(access, people, store):
+    for _ in range(2):
+        with access.database.transaction() as tx:
+            model.set_state(tx, store, "action_needed", "connection.token_revoked", "again")
+        since = people.sql("SELECT state_since FROM connections")[0]["state_since"]
+        people.sql("UPDATE connections SET state_detail = ''")
+    assert people.sql("SELECT state_since FROM connections")[0]["state_since"] == since
