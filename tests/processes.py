@@ -189,7 +189,7 @@ class System:
         """Whether web, a worker and the database all answer."""
         return _answers(f"{self.url}/readyz?role=all")
 
-    def applied(self, *, seconds: float = 60.0) -> None:
+    def applied(self, *, seconds: float = 200.0) -> None:
         """Wait until nothing stored waits any more, neither a delivery nor an order to be read again."""
         end = time.monotonic() + seconds
         while waiting := self.not_applied():

@@ -403,6 +403,20 @@ def test_a_shop_with_a_new_domain_is_the_same_shop(store, maya, people, sandbox,
     assert [row["external_id"] for row in people.sql("SELECT external_id FROM orders")] == [str(order.id)]
 
 
+def test_changed_scopes_are_looked_into(store, maya, people, access, application, sandbox):
+    connection = _connection(store, maya, access)
+    people.sql("UPDATE connections SET catch_up_wanted_at = NULL")
+    store.grant_scopes(["read_orders", "read_customers"])
+    _until(lambda: people.sql("SELECT 1 FROM deliveries WHERE topic = 'app/scopes_update'") and not sandbox.waiting())
+    _drain(application)
+
+    (row,) = people.sql("SELECT outcome FROM deliveries WHERE topic = 'app/scopes_update'")
+    assert row["outcome"] == "checking"
+    assert people.sql("SELECT 1 FROM procrastinate_jobs WHERE task_name = 'connections.check'")
+    health.check(type("Context", (), {"additional_context": {"access": access}})(), connection.id)
+    assert people.sql("SELECT catch_up_wanted_at FROM connections")[0]["catch_up_wanted_at"] is not None
+
+
 # --- shared --------------------------------------------------------------------------------------------------------
 def _again(access, connection_id):
     from gateway.connections import model

@@ -136,9 +136,9 @@ def _what_was_answered_is_stored(system: System) -> None:
 
 def _catch_up(system: System) -> None:
     """WooCommerce sends nothing twice: what it could not deliver is found by a sync, which the refusals wish too."""
-    system.applied(seconds=120)
+    system.applied()
     for run_id in [system.start_sync(platform) for platform in PLATFORMS]:
         run = system.finished(run_id, seconds=120)
         assert run["verdict"] in ("complete", "unknown"), run
         assert run["failed"] == 0
-    system.applied(seconds=120)
+    system.applied()

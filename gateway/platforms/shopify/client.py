@@ -51,10 +51,11 @@ class _Envelope(msgspec.Struct):
     extensions: _Extensions | None = None
 
 
-class TooCostly(Exception):
-    """The query was not run: its cost is over the cap for a single one."""
+class TooCostly(Refused):
+    """The query was not run: its cost is over the cap for a single one. Asking for less at once is the mend."""
 
     def __init__(self, cost: float) -> None:
+        super().__init__(STORE_REQUEST_REFUSED, f"cost {cost:.0f}", status=200, why="its cost is over the limit")
         self.cost = cost
 
 
@@ -171,7 +172,7 @@ def list_page(access: StoreAccess, window: Window, cursor: Cursor | None) -> Pag
             break
         except TooCostly as error:
             if (state["first"], state["lines"]) == SMALLEST:
-                raise Refused(STORE_REQUEST_REFUSED, "cost", status=200, why="its cost is over the limit") from None
+                raise
             smaller = max(SMALLEST[0], int(state["first"] * 900 / error.cost))
             lines = SMALLEST[1] if smaller == SMALLEST[0] else state["lines"]
             state.update(first=min(smaller, state["first"]), lines=lines, cost=error.cost)
@@ -225,15 +226,27 @@ def fetch_orders(access: StoreAccess, ids: Sequence[str]) -> Iterator[LookUp]:
     """For each id exactly one answer. Shopify says null for an order that is gone and for one behind its wall of
     60 days alike: whoever knows when the order was placed tells the two apart (`look_back`)."""
     for begin in range(0, len(ids), SMALLEST[0]):
-        some = ids[begin : begin + SMALLEST[0]]
-        gids = [f"gid://shopify/Order/{identity}" for identity in some]
-        data, errors, answer = ask(access, queries.ORDERS_BY_ID, {"ids": gids, "lines": LINES}, cost=300)
-        nodes = data.get("nodes")
-        if not isinstance(nodes, list) or len(nodes) != len(some):
-            raise answer.not_json("it is not a list of orders")
-        denied = _denied(errors)
-        for identity, node in zip(some, nodes, strict=True):
-            yield _found(access, node, answer, denied) if node else Gone(identity, answer.observed_at)
+        yield from _by_ids(access, ids[begin : begin + SMALLEST[0]])
+
+
+def _by_ids(access: StoreAccess, ids: Sequence[str]) -> Iterator[LookUp]:
+    """Some orders in one query, or in halves of it where their cost is not allowed."""
+    gids = [f"gid://shopify/Order/{identity}" for identity in ids]
+    try:
+        data, errors, answer = ask(access, queries.ORDERS_BY_ID, {"ids": gids, "lines": SMALLEST[1]}, cost=300)
+    except TooCostly:
+        if len(ids) == 1:
+            raise
+        middle = len(ids) // 2
+        yield from _by_ids(access, ids[:middle])
+        yield from _by_ids(access, ids[middle:])
+        return
+    nodes = data.get("nodes")
+    if not isinstance(nodes, list) or len(nodes) != len(ids):
+        raise answer.not_json("it is not a list of orders")
+    denied = _denied(errors)
+    for identity, node in zip(ids, nodes, strict=True):
+        yield _found(access, node, answer, denied) if node else Gone(identity, answer.observed_at)
 
 
 def count(access: StoreAccess, window: Window) -> Count | None:
