@@ -7,6 +7,7 @@ from typing import Any
 import marshmallow as ma
 from flask import abort
 
+from gateway.accounts import audit
 from gateway.orders.schemas import Instant
 from gateway.web import wording
 from gateway.web.api_frame import MAX_ID, PageArguments, blueprint, number_cursor
@@ -81,6 +82,8 @@ def get_delivery(delivery_id: int) -> dict[str, Any]:
         if found is None:
             abort(404)
         content = listing.get_content(tx, scope(), delivery_id)
+        if content is not None:
+            audit.note(tx, scope(), "delivery", delivery_id, by_api=True)
     if content is None:
         return {**found, "headers": None, "body": None, "body_is_whole": None}
     body = content.body.decode("utf-8", "replace")

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from gateway.accounts import audit
 from gateway.connections import model
 from gateway.web import wording
 from gateway.web.formats import common_zone
@@ -48,6 +49,8 @@ def show(delivery_id: int) -> str:
     with transaction() as tx:
         found = listing.get_delivery(tx, scope(), delivery_id)
         content = listing.get_content(tx, scope(), delivery_id) if found is not None else None
+        if content is not None:
+            audit.note(tx, scope(), "delivery", delivery_id)
     if found is None:
         abort(404)
     return render_template(

@@ -472,6 +472,21 @@ shopify_installs = Table(
     comment="From the App URL to the claim: a one-time state, then tokens that wait for an account.",
 )
 
+audit = Table(
+    "audit",
+    metadata,
+    _id(),
+    Column("account_id", BigInteger, nullable=False),
+    Column("user_id", BigInteger, ForeignKey("users.id", ondelete="SET NULL")),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("action", Text, nullable=False),
+    Column("subject_id", BigInteger, nullable=False, comment="the order, delivery or request"),
+    Column("by_api", Boolean, nullable=False, server_default="false"),
+    CheckConstraint("action IN ('order', 'delivery', 'export')", name="action"),
+    Index(None, "account_id", "id"),
+    comment="Each look at who ordered.",
+)
+
 privacy_requests = Table(
     "privacy_requests",
     metadata,

@@ -7,6 +7,7 @@ from typing import Any
 import marshmallow as ma
 from flask import abort
 
+from gateway.accounts import audit
 from gateway.connections import model
 from gateway.domain.problems import BAD_CURSOR, FEED_STARTED_OVER, NeedsMerchant, Refused
 from gateway.orders import queries
@@ -84,6 +85,8 @@ def get_order(order_id: int) -> Any:
     """One order."""
     with transaction() as tx:
         found = queries.get_order(tx, scope(), order_id)
+        if found is not None and found["person"] is not None:
+            audit.note(tx, scope(), "order", order_id, by_api=True)
     if found is None:
         abort(404)
     return found

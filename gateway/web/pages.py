@@ -11,6 +11,7 @@ from flask import Blueprint, abort, redirect, render_template, request, url_for
 from sqlalchemy import RowMapping, text
 from werkzeug.wrappers import Response as AnyResponse
 
+from gateway.accounts import audit
 from gateway.connections import model
 from gateway.orders import freshness, queries
 from gateway.orders.queries import BadCursor, Cursor, OrderFilter
@@ -64,6 +65,8 @@ def order(order_id: int) -> str:
         store = model.get_store(tx, scope(), found["connection_id"])
         changes = queries.order_changes(tx, scope(), order_id, before=number("before"), limit=PAGE_SIZE + 1)
         deliveries = queries.order_deliveries(tx, scope(), found)
+        if found["person"] is not None and not _too_old(found, store):
+            audit.note(tx, scope(), "order", order_id)
     if _too_old(found, store):
         return render_template("order_too_old.html", order=found, store=store, asked=request.args.get("asked"))
     return render_template(

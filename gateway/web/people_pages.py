@@ -9,14 +9,15 @@ from flask_babel import gettext
 from werkzeug.wrappers import Response as AnyResponse
 
 from gateway import mail
-from gateway.accounts import links, passwords, throttle, users
+from gateway.accounts import audit, links, passwords, throttle, users
 from gateway.connections.access import Access
 from gateway.domain.problems import LOGIN_THROTTLED, MAIL_ADDRESS_WRONG, PASSWORD_SHORT, Problem, Retry
 from gateway.domain.scope import Role
-from gateway.web.request import now, public, requires, scope, transaction
+from gateway.web.request import now, number, public, requires, scope, transaction
 
 people = Blueprint("people", __name__)
 
+AUDIT_PAGE = 100
 RESET_BY_EMAIL = throttle.Limit(burst=3, seconds_each=600)
 RESET_BY_ADDRESS = throttle.Limit(burst=20, seconds_each=60)
 LINK_BY_ADDRESS = throttle.Limit(burst=30, seconds_each=10)
@@ -93,6 +94,16 @@ def mails() -> str:
         rows = mail.list_unsent(tx, scope())
     opened = [{**row, "body": access.vault.open_mapping(bytes(row["body"]))["text"]} for row in rows]
     return render_template("mails.html", mails=[] if _sends() else opened, has_mail=_sends())
+
+
+@people.get("/settings/audit")
+@requires("manage_users")
+def audit_log() -> str:
+    """Who saw personal data."""
+    with transaction() as tx:
+        notes = audit.list_notes(tx, scope(), before=number("before"), limit=AUDIT_PAGE + 1)
+    older = notes[AUDIT_PAGE - 1]["id"] if len(notes) > AUDIT_PAGE else None
+    return render_template("audit.html", notes=notes[:AUDIT_PAGE], older=older)
 
 
 # --- by a link ---------------------------------------------------------------------------------------------------

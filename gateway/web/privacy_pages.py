@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, abort, current_app, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from gateway.accounts import audit
 from gateway.connections import model, privacy
 from gateway.connections.access import Access
 from gateway.domain.problems import NOT_ALLOWED, NeedsMerchant
@@ -60,6 +61,8 @@ def export(request_id: int) -> Response:
     access: Access = current_app.extensions["access"]
     with transaction() as tx:
         content = privacy.export_of(tx, access, scope(), request_id)
+        if content is not None:
+            audit.note(tx, scope(), "export", request_id)
     if content is None:
         abort(404)
     name = f"customer-data-{request_id}.json"

@@ -110,3 +110,27 @@ def test_buttons_that_one_may_not_use_are_not_there(by_role):
     assert "Test connection" not in client.get("/stores").text
     assert "Privacy" not in client.get("/settings").text
     assert "Privacy" not in by_role["manager"][0].get("/settings").text
+
+
+def test_each_look_at_a_person_is_noted_with_who_and_how(by_role, world):
+    manager, headers = by_role["manager"]
+    viewer, _ = by_role["viewer"]
+    manager.get(f"/orders/{by_role['order']}")
+    manager.get(f"/api/v1/orders/{by_role['order']}", headers=headers)
+    manager.get(f"/deliveries/{by_role['delivery']}")
+    viewer.get(f"/orders/{by_role['order']}")  # sees nobody
+    manager.get("/orders/999999")
+
+    rows = world.sql(
+        "SELECT u.email, a.action, a.subject_id, a.by_api FROM audit a JOIN users u ON u.id = a.user_id ORDER BY a.id"
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        ("manager@example.com", "order", by_role["order"], False),
+        ("manager@example.com", "order", by_role["order"], True),
+        ("manager@example.com", "delivery", by_role["delivery"], False),
+    ]
+    owner, _ = by_role["owner"]
+    page = owner.get("/settings/audit").text
+    assert page.count("manager@example.com") == 3
+    assert "#1001" in page
+    assert manager.get("/settings/audit").status_code == 403
