@@ -52,6 +52,7 @@ from gateway.web import (
     people_pages,
     privacy_pages,
     settings_pages,
+    sign_up_pages,
 )
 from webhooks import api as deliveries_api
 from webhooks import pages as deliveries_pages
@@ -171,7 +172,7 @@ def _work(settings: Settings, access: Access) -> None:
 def _register_pages(app: Flask) -> None:
     parts = (
         pages.web, connect_pages.connect, install_pages.install, settings_pages.settings, people_pages.people,
-        privacy_pages.pages, runs_pages.sync, deliveries_pages.deliveries,
+        sign_up_pages.pages, privacy_pages.pages, runs_pages.sync, deliveries_pages.deliveries,
     )  # fmt: skip
     for blueprint in (*parts, connect_pages.callbacks):
         app.register_blueprint(blueprint)

@@ -130,6 +130,7 @@ class Settings:
     erasure_ledger: Path | None = _setting(  # noqa: RUF009 - a Field is no default
         None, "where erasures are noted, so that they are done again after a restore; else DATA_DIR/erasures.jsonl"
     )
+    sign_up: bool = _setting(False, "let strangers open accounts; their addresses are proven by mail (needs SMTP_URL)")
     smtp_url: str = _setting(
         "",
         "smtp://user:password@host:port, or smtps://; empty: mails can be read under Settings, Users",
@@ -166,6 +167,8 @@ class Settings:
 
     def check_for_serving(self) -> None:
         """Return when a web or worker process has what it needs, else raise SettingsError that names all it lacks."""
+        if self.sign_up and not self.smtp_url:
+            raise SettingsError("SIGN_UP needs SMTP_URL: an account is opened with a link that is mailed")
         needed = ("database_url", "secret_key", "encryption_keys")
         if missing := [name.upper() for name in needed if not getattr(self, name)]:
             raise SettingsError(

@@ -46,7 +46,7 @@ def is_address(value: str) -> bool:
     return bool(at and name and "." in host and not host.startswith(".") and not host.endswith("."))
 
 
-def write(tx: Connection, vault: Vault, account_id: int, to: str, subject: str, body: str) -> None:
+def write(tx: Connection, vault: Vault, account_id: int | None, to: str, subject: str, body: str) -> None:
     """Put a mail into the outbox; it goes out once the transaction commits."""
     mail_id = tx.execute(
         text(

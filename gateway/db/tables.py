@@ -104,7 +104,7 @@ mails = Table(
     "mails",
     metadata,
     _id(),
-    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("account_id", BigInteger, ForeignKey("accounts.id")),
     Column("to_address", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("body", LargeBinary, comment="encrypted; NULL once it was sent"),
@@ -114,6 +114,18 @@ mails = Table(
     Column("problem", Text),
     Index(None, "account_id", "id"),
     comment="The outbox.",
+)
+
+sign_ups = Table(
+    "sign_ups",
+    metadata,
+    _id(),
+    Column("email", Text, nullable=False, unique=True),
+    Column("account", Text, nullable=False, comment="the name that it shall have"),
+    Column("next_path", Text, nullable=False, server_default=""),
+    Column("token_hash", LargeBinary, nullable=False, unique=True),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    comment="Accounts that are made once their owner's address is proven.",
 )
 
 sessions = Table(

@@ -43,6 +43,7 @@ def build(settings: Settings, database: Database) -> Flask:
     is_https = settings.public_url.startswith("https://")
     app.config.update(
         SECRET_KEY=settings.secret_key,
+        SIGN_UP=settings.sign_up,
         SESSION_COOKIE_NAME="gateway_form",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",

@@ -6,6 +6,7 @@ import math
 
 from flask import Blueprint, Response, abort, current_app, redirect, render_template, request, url_for
 from flask_babel import gettext
+from sqlalchemy import Connection
 from werkzeug.wrappers import Response as AnyResponse
 
 from gateway import mail
@@ -48,10 +49,10 @@ def invite() -> AnyResponse | str:
     with transaction() as tx:
         token = links.invite(tx, scope(), email, role, now=now())
         account = users.get_account(tx, scope())["name"]
-        _write(
-            tx, scope().account_id, email, gettext("You are invited to %(account)s", account=_one_line(account)),
+        write_mail(
+            tx, scope().account_id, email, gettext("You are invited to %(account)s", account=one_line(account)),
             gettext("You can join %(account)s on this order gateway. The link works once, for seven days:",
-                    account=_one_line(account)),
+                    account=one_line(account)),
             url_for("people.invitation", token=token),
         )  # fmt: skip
     return redirect(url_for("people.index"), 303)
@@ -122,7 +123,7 @@ def invitation() -> str:
 def accept() -> AnyResponse | str:
     token, name = request.form.get("token", ""), request.form.get("name", "").replace("\x00", "").strip()[:200]
     password = request.form.get("password", "")
-    _slow_down("link-address", request.remote_addr or "", LINK_BY_ADDRESS)
+    slow_down("link-address", request.remote_addr or "", LINK_BY_ADDRESS)
     with transaction() as tx:
         link = links.find(tx, "invitation", token, now=now())
     if not links.is_long_enough(password):
@@ -145,12 +146,12 @@ def forgot() -> str:
 def send_reset() -> str:
     """The same answer whether or not there is such a user."""
     email = users.plain_email(request.form.get("email", ""))[:254].replace("\x00", "")
-    _slow_down("reset-address", request.remote_addr or "", RESET_BY_ADDRESS)
-    _slow_down("reset-email", email, RESET_BY_EMAIL)
+    slow_down("reset-address", request.remote_addr or "", RESET_BY_ADDRESS)
+    slow_down("reset-email", email, RESET_BY_EMAIL)
     with transaction() as tx:
         made = links.ask_for_reset(tx, email, now=now())
         if made is not None:
-            _write(
+            write_mail(
                 tx, made[0], email, gettext("Your new password"),
                 gettext("Somebody, probably you, asked for a new password. The link works once, for an hour. If it was"
                         " not you, nothing is to be done:"),
@@ -172,7 +173,7 @@ def reset() -> str:
 @public
 def set_password() -> AnyResponse | str:
     token, password = request.form.get("token", ""), request.form.get("password", "")
-    _slow_down("link-address", request.remote_addr or "", LINK_BY_ADDRESS)
+    slow_down("link-address", request.remote_addr or "", LINK_BY_ADDRESS)
     with transaction() as tx:
         link = links.find(tx, "reset", token, now=now())
     if not links.is_long_enough(password):
@@ -184,14 +185,14 @@ def set_password() -> AnyResponse | str:
 
 
 # --- shared ------------------------------------------------------------------------------------------------------
-def _write(tx: object, account_id: int, to: str, subject: str, sentence: str, path: str) -> None:
+def write_mail(tx: Connection, account_id: int | None, to: str, subject: str, sentence: str, path: str) -> None:
     """A plain mail with one link, at PUBLIC_URL: never at the host that a request named."""
     access = _access()
     body = f"{sentence}\n\n{access.public_url}{path}\n"
-    mail.write(tx, access.vault, account_id, to, subject, body)  # type: ignore[arg-type]
+    mail.write(tx, access.vault, account_id, to, subject, body)
 
 
-def _one_line(value: str) -> str:
+def one_line(value: str) -> str:
     return " ".join(value.split())[:100]
 
 
@@ -199,7 +200,7 @@ def _role(given: str | None) -> Role:
     return next((role for role in users.ROLES if role == given), "viewer")
 
 
-def _slow_down(kind: str, name: str, limit: throttle.Limit) -> None:
+def slow_down(kind: str, name: str, limit: throttle.Limit) -> None:
     bucket = throttle.bucket(kind, name, key=str(current_app.config["SECRET_KEY"]))
     with transaction() as tx:
         wait = throttle.take(tx, bucket, limit, now=now())

@@ -14,6 +14,7 @@ SECRET = "Secretive Sam"
 PUBLIC = {
     "/login", "/healthz", "/readyz", "/api/docs", "/api/docs/openapi.json", "/install/woocommerce/callback",
     "/install/shopify", "/install/shopify/callback", "/invitation", "/forgot", "/reset",
+    "/sign-up", "/welcome",
 }  # fmt: skip
 LEADS_OUT = "/stores/connect/woocommerce"
 """Its form's answer leads to the merchant's shop."""
