@@ -124,7 +124,7 @@ def _receive_webhooks(app: Flask, settings: Settings, access: Access) -> None:
     """Put the receiver in front of Flask: nothing of Flask's touches a webhook."""
     look_ups = Database(settings.database_url, pool_size=2, statement_timeout_seconds=3, name="gateway look-ups")
     writer = Writer(settings.libpq_url)
-    directory = Directory(look_ups, access.vault, access.app)
+    directory = Directory(look_ups, access.payloads, access.app)
     app.extensions["can_receive"] = lambda: [] if writer.is_ready() else ["the database does not answer"]
     app.wsgi_app = Receiver(  # type: ignore[method-assign]
         app.wsgi_app, writer=writer, directory=directory, max_body_bytes=settings.max_body_bytes
@@ -137,7 +137,7 @@ def _work(settings: Settings, access: Access) -> None:
     privacy.again(access, settings.erasure_ledger)
 
     def drain(stop: threading.Event) -> None:
-        drainer = Drainer(database)
+        drainer = Drainer(database, access.payloads)
         try:
             drainer.run(stop)
         finally:

@@ -248,7 +248,7 @@ class Runner:
 
     def _apply(self, tx: Transaction, readings: Sequence[Reading]) -> list[Item]:
         platforms = {self._connection.id: self._connection.platform}
-        outcomes = apply(tx, readings, source="run", platforms=platforms)
+        outcomes = apply(tx, readings, source="run", platforms=platforms, payloads=self.access.payloads)
         return [
             Item(reading.external_id, applied.outcome, reading.core.version.updated_at)
             for reading, applied in zip(readings, outcomes, strict=True)

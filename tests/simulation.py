@@ -21,6 +21,7 @@ from gateway.connections.access import Access
 from gateway.connections.install import NewStore, add_store, subscribe
 from gateway.db.engine import Database
 from gateway.domain.scope import AccountScope
+from gateway.orders.payloads import place_of_delivery, place_of_order
 from gateway.orders.reading import canonical
 from gateway.platforms import REGISTRY
 from gateway.platforms.base import App
@@ -137,9 +138,9 @@ class Simulation:
         )
         self.access = Access(self.database, vault, app, GATEWAY, session=self._session)
         self.writer = Writer(self._url)
-        self.directory = Directory(self.database, vault, app)
+        self.directory = Directory(self.database, self.access.payloads, app)
         self.receiver = Receiver(_nowhere, writer=self.writer, directory=self.directory, max_body_bytes=10 * 2**20)
-        self.drainer = Drainer(self.database)
+        self.drainer = Drainer(self.database, self.access.payloads)
         return self
 
     def reset(self) -> None:
@@ -286,6 +287,20 @@ class Simulation:
     def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
         with self.database.transaction() as tx:
             return [dict(row) for row in tx.execute(text(statement), values).mappings()]
+
+    def bodies(self) -> list[bytes]:
+        """What was received, opened, in the order of the deliveries."""
+        with self.database.transaction() as tx:
+            rows = tx.execute(text("SELECT received_at, body FROM delivery_bodies ORDER BY delivery_id")).all()
+            return [self.access.payloads.open(tx, bytes(r.body), place_of_delivery(r.received_at)) for r in rows]
+
+    def payloads(self, column: str = "raw") -> list[bytes]:
+        """The payloads kept beside orders, opened, in the order of their ids."""
+        with self.database.transaction() as tx:
+            rows = tx.execute(
+                text(f"SELECT connection_id, external_id, {column} FROM orders WHERE {column} IS NOT NULL ORDER BY id")
+            ).all()
+            return [self.access.payloads.open(tx, bytes(r[2]), place_of_order(r[0], r[1])) for r in rows]
 
     def connection(self, connection_id: int) -> model.Connection:
         with self.database.transaction() as tx:

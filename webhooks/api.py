@@ -11,7 +11,7 @@ from gateway.accounts import audit
 from gateway.orders.schemas import Instant
 from gateway.web import wording
 from gateway.web.api_frame import MAX_ID, PageArguments, blueprint, number_cursor
-from gateway.web.request import requires, scope, transaction
+from gateway.web.request import payloads, requires, scope, transaction
 from webhooks import inbox, listing
 
 deliveries_api = blueprint("deliveries_api", "Deliveries: what came in, and once more.")
@@ -81,7 +81,7 @@ def get_delivery(delivery_id: int) -> dict[str, Any]:
         found = listing.get_delivery(tx, scope(), delivery_id)
         if found is None:
             abort(404)
-        content = listing.get_content(tx, scope(), delivery_id)
+        content = listing.get_content(tx, payloads(), scope(), delivery_id)
         if content is not None:
             audit.note(tx, scope(), "delivery", delivery_id, by_api=True)
     if content is None:

@@ -26,6 +26,7 @@ from gateway.domain.problems import (
 )
 from gateway.orders.apply import apply
 from gateway.orders.erase import erase_bodies
+from gateway.orders.payloads import Payloads, place_of_delivery
 from gateway.orders.reading import Reading, read_order
 from gateway.orders.rereads import Wish, want
 from gateway.platforms import REGISTRY
@@ -67,8 +68,11 @@ class _Batch:
 class Drainer:
     """One drain loop; a worker process runs two, so that one parses while the other waits for PostgreSQL."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, database: Database, payloads: Payloads, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._database = database
+        self._payloads = payloads
         self._clock = clock
         # A second connection: it holds the sign of life, and notes each batch in a commit of its own.
         self._notes = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -162,7 +166,7 @@ class Drainer:
             except GatewayError as error:
                 batch.verdicts.append(inbox.set_aside(row, error.problem, error.detail, self._clock(), again=False))
         platforms = {connection.id: connection.platform for connection in connections.values()}
-        outcomes = apply(tx, batch.readings, source="delivery", platforms=platforms)
+        outcomes = apply(tx, batch.readings, source="delivery", platforms=platforms, payloads=self._payloads)
         for row, reading, applied in zip(batch.owners, batch.readings, outcomes, strict=True):
             batch.verdicts.append(
                 Verdict(
@@ -183,10 +187,11 @@ class Drainer:
         inbox.finish(tx, batch.verdicts)
 
     def _sort(
-        self, tx: Transaction, row: Claimed, body: bytes, connections: dict[int, Connection], batch: _Batch
+        self, tx: Transaction, row: Claimed, sealed: bytes, connections: dict[int, Connection], batch: _Batch
     ) -> None:
         """Put one delivery where it belongs: a reading, a wish to read, or an end of its own."""
         platform = REGISTRY[row.platform]
+        body = self._payloads.open(tx, sealed, place_of_delivery(row.received_at))
         notice = platform.read(row.topic, body)
         if isinstance(notice, Ignored):
             batch.verdicts.append(

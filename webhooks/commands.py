@@ -11,7 +11,9 @@ from flask.cli import AppGroup
 from sqlalchemy import text
 
 from gateway.connections.access import Access
+from gateway.domain.problems import Refused
 from gateway.domain.scope import AccountScope
+from gateway.orders.payloads import place_of_delivery
 from webhooks import inbox
 
 deliveries = AppGroup("deliveries", help="Received webhooks.")
@@ -62,19 +64,23 @@ def show(delivery_id: int, account: str) -> None:
     with access.database.transaction() as tx:
         row = tx.execute(
             text(
-                "SELECT d.*, b.headers, b.body FROM deliveries d JOIN delivery_bodies b"
+                "SELECT d.*, b.headers, b.body AS sealed FROM deliveries d JOIN delivery_bodies b"
                 " ON b.delivery_id = d.id AND b.received_at = d.received_at"
                 " WHERE d.id = :id AND d.account_id = :account"
             ),
             {"id": delivery_id, "account": scope.account_id},
         ).first()
-    if row is None:
-        raise click.ClickException(f"There is no delivery {delivery_id} of this account.")
+        if row is None:
+            raise click.ClickException(f"There is no delivery {delivery_id} of this account.")
+        try:
+            body = access.payloads.open(tx, bytes(row.sealed), place_of_delivery(row.received_at))
+        except Refused as error:
+            raise click.ClickException(f"{error.problem.title}: {error.detail}.") from None
     click.echo(f"{row.topic}: {row.state} {row.outcome or ''} {row.problem or ''} {row.problem_detail or ''}")
     for name, value in json.loads(bytes(row.headers)):
         click.echo(f"{name}: {'********' if 'signature' in name or 'hmac' in name else value}")
     click.echo("")
-    click.echo(bytes(row.body).decode("utf-8", "replace"))
+    click.echo(body.decode("utf-8", "replace"))
 
 
 @deliveries.command("replay")

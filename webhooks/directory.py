@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from gateway.connections import model
 from gateway.db.engine import Database
+from gateway.orders.payloads import DataKey, Payloads
 from gateway.platforms.base import App
-from gateway.vault import Vault
 
 LIVES_SECONDS = 10.0
 FRESH_READS_PER_SECOND = 50.0
@@ -29,13 +29,15 @@ class Entry:
     account_id: int | None
     secrets: tuple[str, ...]
     skew: timedelta
+    data_key: DataKey
+    """Seals what is stored for it."""
     read_at: float
 
 
 @dataclass(slots=True)
 class Directory:
     database: Database
-    vault: Vault
+    payloads: Payloads
     app: App
     _entries: OrderedDict[tuple[str, str], Entry] = field(default_factory=OrderedDict)
     _allowance: float = FRESH_READS_PER_SECOND
@@ -75,14 +77,13 @@ class Directory:
 
     def _read(self, platform: str, key: str) -> Entry:
         secrets = self._app_secrets(platform)
-        if not key:
-            return Entry(None, None, secrets, timedelta(0), time.monotonic())
         with self.database.transaction() as tx:
-            connection = model.find(tx, platform, key)
+            connection = model.find(tx, platform, key) if key else None
+            data_key = self.payloads.key_of(tx, connection.id if connection is not None else None)
         if connection is None:
-            return Entry(None, None, secrets, timedelta(0), time.monotonic())
-        own = tuple(self.vault.open_list(connection.hook_secrets)) if connection.hook_secrets else ()
-        return Entry(connection.id, connection.account_id, own + secrets, connection.skew, time.monotonic())
+            return Entry(None, None, secrets, timedelta(0), data_key, time.monotonic())
+        own = tuple(self.payloads.vault.open_list(connection.hook_secrets)) if connection.hook_secrets else ()
+        return Entry(connection.id, connection.account_id, own + secrets, connection.skew, data_key, time.monotonic())
 
     def _app_secrets(self, platform: str) -> tuple[str, ...]:
         """Shopify and Etsy sign with our app's secrets, the same for all shops; both during a rotation."""

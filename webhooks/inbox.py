@@ -96,7 +96,7 @@ JOIN delivery_bodies b ON b.delivery_id = i.id AND b.received_at = i.received_at
 
 
 def bodies(tx: Connection, rows: Sequence[Claimed]) -> dict[int, bytes]:
-    """The raw bodies; fetched in binary, since as text each byte would be two."""
+    """The raw bodies, sealed; fetched in binary, since as text each byte would be two."""
     with cursor_of(tx, binary=True) as cursor:
         cursor.execute(_BODIES, ([row.id for row in rows], [row.received_at for row in rows]))
         return dict(cursor.fetchall())

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, text
 
+from gateway.domain.problems import Refused
 from gateway.domain.scope import AccountScope
+from gateway.orders.payloads import Payloads, place_of_delivery
 
 SHOWN_BYTES = 256 * 1024
-"""Of a longer body only the beginning is read: the web process computes nothing longer than 20 ms."""
+"""Of a longer body only the beginning is shown: the web process computes nothing longer than 20 ms."""
 
 MASKED = "••••••••"
 _SECRET = re.compile(r"signature|hmac|authorization|cookie|secret|token|key|password", re.IGNORECASE)
@@ -78,21 +80,25 @@ def get_delivery(tx: Connection, scope: AccountScope, delivery_id: int) -> RowMa
     return tx.execute(statement, {"account": scope.account_id, "id": delivery_id}).mappings().first()
 
 
-def get_content(tx: Connection, scope: AccountScope, delivery_id: int) -> Content | None:
+def get_content(tx: Connection, payloads: Payloads, scope: AccountScope, delivery_id: int) -> Content | None:
     """Headers and body as received; None when they are no longer kept, or when the role may not see who ordered."""
     if not scope.may("see_people"):
         return None
     row = tx.execute(
         text(
-            "SELECT b.headers, substring(b.body for :shown) AS body, octet_length(b.body) AS bytes"
+            "SELECT b.headers, b.body, d.received_at"
             " FROM deliveries d JOIN delivery_bodies b ON b.delivery_id = d.id AND b.received_at = d.received_at"
             " WHERE d.account_id = :account AND d.id = :id"
         ),
-        {"account": scope.account_id, "id": delivery_id, "shown": SHOWN_BYTES},
+        {"account": scope.account_id, "id": delivery_id},
     ).first()
     if row is None:
         return None
-    return Content(_masked(bytes(row.headers)), bytes(row.body), row.bytes <= SHOWN_BYTES)
+    try:
+        body = payloads.open(tx, bytes(row.body), place_of_delivery(row.received_at))
+    except Refused:
+        return None
+    return Content(_masked(bytes(row.headers)), body[:SHOWN_BYTES], len(body) <= SHOWN_BYTES)
 
 
 def _masked(stored: bytes) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from gateway.accounts import audit
 from gateway.connections import model
 from gateway.web import wording
 from gateway.web.formats import common_zone
-from gateway.web.request import number, requires, scope, transaction
+from gateway.web.request import number, payloads, requires, scope, transaction
 from webhooks import inbox, listing
 
 PAGE_SIZE = 50
@@ -48,7 +48,7 @@ def show(delivery_id: int) -> str:
     """One delivery with its headers and its body."""
     with transaction() as tx:
         found = listing.get_delivery(tx, scope(), delivery_id)
-        content = listing.get_content(tx, scope(), delivery_id) if found is not None else None
+        content = listing.get_content(tx, payloads(), scope(), delivery_id) if found is not None else None
         if content is not None:
             audit.note(tx, scope(), "delivery", delivery_id)
     if found is None:

@@ -25,6 +25,7 @@ from gateway.domain.problems import (
     Problem,
     Retry,
 )
+from gateway.orders.payloads import place_of_delivery
 from gateway.platforms import REGISTRY
 from gateway.platforms.base import Address, HookRequest, Ping, Platform, SignatureRejected
 from webhooks.directory import Busy, Directory, Entry
@@ -223,7 +224,8 @@ def _delivery(platform: Platform, request: HookRequest, address: Address, entry:
         received_at=request.received_at,
         observed_at=observed_at,
         headers=_encode(list(request.headers.items())),
-        body=request.body,
+        body_bytes=len(request.body),
+        body=entry.data_key.seal(request.body, place_of_delivery(request.received_at)),
         state="parked" if unknown else "waiting",
     )
 

@@ -102,12 +102,12 @@ def reread_batch(access: Access, connection_id: int) -> int:
     if found:
         with access.database.transaction() as tx:
             found = judge(tx, REGISTRY[connection.platform], connection.id, found, begun_at)
-        _write(access.database, connection, found, {row.external_id: row for row in rows}, begun_at)
+        _write(access, connection, found, {row.external_id: row for row in rows}, begun_at)
     return len(rows)
 
 
 def _write(
-    database: Database, connection: Connection, found: Sequence[LookUp], rows: dict[str, Any], begun_at: datetime
+    access: Access, connection: Connection, found: Sequence[LookUp], rows: dict[str, Any], begun_at: datetime
 ) -> None:
     readings: list[Reading] = []
     failed: list[tuple[str, GatewayError]] = []
@@ -124,8 +124,10 @@ def _write(
         if isinstance(look, Gone) and look.observed_at is not None
     ]  # fmt: skip
     done = [reading.external_id for reading in readings] + [removal.external_id for removal in removals]
-    with database.transaction() as tx:
-        apply(tx, readings, source="reread", platforms={connection.id: connection.platform})
+    with access.database.transaction() as tx:
+        if not model.hold(tx, connection.id):
+            return  # it was taken off meanwhile, and what its platform wants gone is gone
+        apply(tx, readings, source="reread", platforms={connection.id: connection.platform}, payloads=access.payloads)
         remove(tx, removals, source="reread")
         # A wish that came after this read began is not fulfilled by it.
         tx.execute(
@@ -140,10 +142,10 @@ def _write(
             {"id": connection.id, "done": done, "begun": begun_at},
         )
     for external_id, failure in failed:
-        _postpone(database, connection, [external_id], failure.problem, failure.detail, 3600.0)
+        _postpone(access.database, connection, [external_id], failure.problem, failure.detail, 3600.0)
     early = [look.external_id for look in found if isinstance(look, Hidden)]
     if early:
-        _postpone(database, connection, early, ORDER_HIDDEN, "", 5.0, limit=HIDDEN_ATTEMPTS)
+        _postpone(access.database, connection, early, ORDER_HIDDEN, "", 5.0, limit=HIDDEN_ATTEMPTS)
 
 
 def _reading(connection: Connection, look: Found, delivery_id: int | None, begun_at: datetime) -> Reading:

@@ -40,7 +40,10 @@ class Delivery:
     received_at: datetime
     observed_at: datetime | None
     headers: bytes
+    body_bytes: int
+    """As received."""
     body: bytes
+    """Sealed."""
     state: str = "waiting"
 
 
@@ -202,7 +205,7 @@ class Writer:
             (
                 [row.platform for row in rows], [row.shop for row in rows], [row.account_id for row in rows],
                 [row.connection_id for row in rows], keys, [row.topic for row in rows],
-                [row.received_at for row in rows], [row.observed_at for row in rows], [len(row.body) for row in rows],
+                [row.received_at for row in rows], [row.observed_at for row in rows], [row.body_bytes for row in rows],
                 [row.state for row in rows], keys, [row.headers for row in rows], [row.body for row in rows],
             ),
         )  # fmt: skip

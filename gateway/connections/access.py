@@ -17,6 +17,7 @@ from gateway.connections.model import Connection
 from gateway.db.engine import Database
 from gateway.domain.problems import STORE_NOT_CONNECTED, STORE_THROTTLED, NeedsMerchant, Retry
 from gateway.http import Answer, Http
+from gateway.orders.payloads import Payloads
 from gateway.platforms import REGISTRY
 from gateway.platforms.base import App, StoreAccess
 from gateway.vault import Vault
@@ -42,7 +43,11 @@ class Access:
     session: Callable[[], requests.Session] = requests.Session
     allow_private: bool = False
     """Whether stores may have private addresses and answer without TLS."""
+    payloads: Payloads = field(init=False)
     _sessions: threading.local = field(default_factory=threading.local)
+
+    def __post_init__(self) -> None:
+        self.payloads = Payloads(self.vault)
 
     def store(
         self, connection: Connection, *, session: requests.Session | None = None, read_seconds: float | None = None

@@ -12,6 +12,7 @@ from gateway.connections.model import Connection
 from gateway.domain.problems import STORE_NOT_CONNECTED, GatewayError
 from gateway.domain.scope import AccountScope
 from gateway.orders.erase import erase_orders
+from gateway.orders.payloads import drop_key
 from gateway.platforms import REGISTRY
 
 log = structlog.get_logger("gateway.disconnect")
@@ -78,6 +79,7 @@ def _purge(tx: Transaction, connection: Connection) -> None:
         ),
         values,
     )
+    drop_key(tx, connection.id)
     masks = tx.execute(
         text("SELECT external_id FROM orders WHERE connection_id = :id AND account_id = :account"
              " AND erased_at IS NOT NULL"),

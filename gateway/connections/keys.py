@@ -16,6 +16,7 @@ from gateway.vault import Vault, key_id
 SEALED = (
     ("connections", "credentials"),
     ("connections", "hook_secrets"),
+    ("data_keys", "wrapped"),
     ("connect_attempts", "about"),
     ("connect_attempts", "keys"),
     ("shopify_installs", "tokens"),

@@ -62,6 +62,12 @@ def get(tx: Transaction, connection_id: int) -> Connection | None:
     return None if row is None else Connection.of(row)
 
 
+def hold(tx: Transaction, connection_id: int) -> bool:
+    """Whether the store is connected; it can't be taken off until this transaction ends."""
+    statement = text("SELECT 1 FROM connections WHERE id = :id AND state <> 'disconnected' FOR SHARE")
+    return tx.execute(statement, {"id": connection_id}).first() is not None
+
+
 def by_ids(tx: Transaction, ids: list[int]) -> dict[int, Connection]:
     rows = tx.execute(text("SELECT * FROM connections WHERE id = ANY(:ids)"), {"ids": ids}).mappings()
     return {row["id"]: Connection.of(row) for row in rows}

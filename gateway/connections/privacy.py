@@ -27,6 +27,7 @@ from gateway.connections.model import Connection
 from gateway.domain.problems import STORE_STILL_CONNECTED, GatewayError, NeedsMerchant, Refused
 from gateway.domain.scope import AccountScope
 from gateway.orders.erase import Erased, erase_bodies, erase_orders
+from gateway.orders.payloads import drop_key
 from gateway.platforms import REGISTRY
 from gateway.platforms.base import PrivacyKind, PrivacyRequest
 
@@ -182,6 +183,8 @@ def _require_gone(access: Access, connection: Connection) -> None:
 
 def _erase_shop(tx: Transaction, access: Access, connection: Connection, request_id: int) -> Erased:
     """Every person, payload, export and secret of one store; the orders' cores stay as the account's own records."""
+    # First: who writes into this store just now is waited for, and whoever comes later seals with another key.
+    drop_key(tx, connection.id)
     orders = bodies = 0
     while ids := tx.execute(
         text("SELECT external_id FROM orders WHERE connection_id = :id AND erased_at IS NULL LIMIT :limit"),

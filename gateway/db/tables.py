@@ -213,6 +213,17 @@ connections = Table(
     comment="Our authorised link to a merchant's store. watermark: platform's clock, up to when we are in step.",
 )
 
+data_keys = Table(
+    "data_keys",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False, comment="random: never used again by another"),
+    Column("connection_id", BigInteger, ForeignKey("connections.id", ondelete="CASCADE")),
+    Column("wrapped", LargeBinary, nullable=False, comment="the key itself, encrypted"),
+    _created_at(),
+    Index("data_keys_connection_idx", text("coalesce(connection_id, 0)"), unique=True),
+    comment="What seals raw payloads, one key a store. connection_id NULL: what belongs to none yet.",
+)
+
 subscriptions = Table(
     "subscriptions",
     metadata,
@@ -326,7 +337,7 @@ delivery_bodies = Table(
     Column("delivery_id", BigInteger, nullable=False),
     Column("received_at", DateTime(timezone=True), nullable=False),
     Column("headers", LargeBinary, nullable=False, comment="JSON list of [name, value], as received"),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False, comment="sealed by gateway/orders/payloads.py"),
     PrimaryKeyConstraint("delivery_id", "received_at"),
     postgresql_partition_by="RANGE (received_at)",
     comment="The raw bytes of deliveries: immutable, dropped by month.",
@@ -368,7 +379,7 @@ orders = Table(
     Column("person_shape", SmallInteger),
     Column("person", JSON, comment="canonical JSON of domain.order.Person"),
     Column("person_words", Text),
-    # The platform's own payload of each part; person_raw is NULL where it is the same payload.
+    # The platform's own payload of each part, sealed; person_raw is NULL where it is the same payload.
     Column("raw", LargeBinary),
     Column("raw_kind", Text, comment="webhook or api"),
     Column("person_raw", LargeBinary),

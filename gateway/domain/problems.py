@@ -114,6 +114,14 @@ BODY_WITHOUT_ORDER_ID = _add(
     "us",
     "after_fix",
 )
+PAYLOAD_SEALED_AWAY = _add(
+    "payload.sealed_away",
+    "Stored bytes can't be opened",
+    "They are encrypted, and can't be opened any more: {why}",
+    "The order is read from its store by the next sync, if the store still has it.",
+    "us",
+    "never",
+)
 CONNECTION_UNKNOWN = _add(
     "webhook.connection_unknown",
     "No store is known for this webhook",

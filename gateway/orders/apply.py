@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from gateway.db.engine import cursor as cursor_of
 from gateway.domain.order import SHAPE, PartName
 from gateway.orders.changes import differences
+from gateway.orders.payloads import DataKey, Payloads, place_of_order
 from gateway.orders.reading import Part, Reading, canonical, digest
 from gateway.orders.rereads import Wish, want
 from gateway.platforms import REGISTRY, fields
@@ -213,18 +214,26 @@ RETURNING new.id, new.connection_id, new.external_id, old.removed_at AS old_remo
 
 # --- applying --------------------------------------------------------------------------------------------------
 def apply(
-    tx: Connection, readings: Sequence[Reading], *, source: Source, platforms: dict[int, str], quiet: bool = False
+    tx: Connection,
+    readings: Sequence[Reading],
+    *,
+    source: Source,
+    platforms: dict[int, str],
+    payloads: Payloads,
+    quiet: bool = False,
 ) -> list[Applied]:
     """Write the readings under the guard; one Applied for each, in their order. The caller owns the transaction.
 
-    `platforms`: each connection's platform, to normalise a stored payload of an older shape again.
+    `platforms`: each connection's platform, to normalise a stored payload of an older shape again. `payloads` seals
+    what is kept of the readings' own bytes.
     """
     if not readings:
         return []
     best = _reduce(readings)
     keys = sorted(best)
+    data_keys = payloads.keys_of(tx, {key.connection_id for key in keys})
     with cursor_of(tx, row_factory=namedtuple_row) as cursor:
-        cursor.execute(_UPSERT, _arrays([best[key] for key in keys]))
+        cursor.execute(_UPSERT, _arrays([best[key] for key in keys], data_keys))
         written = {Key(row.connection_id, row.external_id): row for row in cursor.fetchall()}
         refused = [key for key in keys if key not in written]
         stored = _stored(cursor, refused)
@@ -247,7 +256,8 @@ def apply(
                 created.append((reading, row))
                 outcomes[key] = Applied("created", row.id, key in erased)
             else:
-                outcome, change = _judge(reading, row, source, quiet, platforms[key.connection_id])
+                was_same = _Shapes(tx, payloads, platforms[key.connection_id], key)
+                outcome, change = _judge(reading, row, source, quiet, was_same)
                 outcomes[key] = Applied(outcome, row.id, key in erased)
                 if change is not None:
                     changes.append(change)
@@ -355,7 +365,12 @@ def _answers(readings: Sequence[Reading], best: dict[Key, Reading], outcomes: di
     return answers
 
 
-def _arrays(rows: Sequence[Reading]) -> list[list[Any]]:
+def _arrays(rows: Sequence[Reading], data_keys: dict[int | None, DataKey]) -> list[list[Any]]:
+    def sealed(reading: Reading, payload: bytes | None) -> bytes | None:
+        if payload is None:
+            return None
+        return data_keys[reading.connection_id].seal(payload, place_of_order(*_key(reading)))
+
     lists: list[list[Any]] = [
         [r.account_id for r in rows], [r.connection_id for r in rows], [r.external_id for r in rows]
     ]  # fmt: skip
@@ -365,8 +380,8 @@ def _arrays(rows: Sequence[Reading]) -> list[list[Any]]:
         lists.append([None if p is None else p.shape for p in parts])
         lists.append([None if p is None else p.words for p in parts])
         lists.append([None if p is None else p.content for p in parts])
-    lists += [[r.raw for r in rows], [r.raw_kind for r in rows]]
-    lists += [[r.person_raw for r in rows], [r.person_raw_kind for r in rows], [r.exists_at for r in rows]]
+    lists += [[sealed(r, r.raw) for r in rows], [r.raw_kind for r in rows]]
+    lists += [[sealed(r, r.person_raw) for r in rows], [r.person_raw_kind for r in rows], [r.exists_at for r in rows]]
     lists += [list(column) for column in zip(*(r.listing for r in rows), strict=True)]
     lists.append([r.customer_name for r in rows])
     return lists
@@ -387,7 +402,7 @@ def _same(reading: Reading, there: Any) -> bool:
 
 
 def _judge(
-    reading: Reading, row: Any, source: Source, quiet: bool, platform: str
+    reading: Reading, row: Any, source: Source, quiet: bool, shapes: _Shapes
 ) -> tuple[Outcome, tuple[Any, ...] | None]:
     """Created or updated is what RETURNING old and new say, and nothing else."""
     parts: list[str] = []
@@ -399,7 +414,7 @@ def _judge(
         old_digest, new_digest = getattr(row, f"old_{name}_digest"), getattr(row, f"{name}_digest")
         if part.version.digest != new_digest:
             refused = True
-        elif old_digest != new_digest and not _same_in_shape(name, row, new_digest, platform):
+        elif old_digest != new_digest and not shapes.same(name, row, new_digest):
             parts.append(name)
             old = getattr(row, f"old_{name}")
             rows += differences(None if old is None else old.encode(), part.content)
@@ -415,19 +430,29 @@ def _judge(
     return ("created" if kind == "created" else "updated"), change
 
 
-def _same_in_shape(name: PartName | str, row: Any, new_digest: bytes, platform: str) -> bool:
-    """Whether the stored payload, cut by this release, equals the new content: then only our own shape changed."""
-    if getattr(row, f"old_{name}_shape") in (None, SHAPE):
-        return False
-    raw = getattr(row, f"old_{name}_raw")
-    if raw is None:
-        # Erased with the person: all that is left to compare is when the platform says that it changed.
-        return row.erased_at is not None and getattr(row, f"old_{name}_updated_at") == getattr(
-            row, f"{name}_updated_at"
-        )
-    order = REGISTRY[platform].normalise(fields.as_object(raw), kind=getattr(row, f"old_{name}_raw_kind"))
-    part = order.core if name == "core" else order.person
-    return part is not None and digest(canonical(part)) == new_digest
+@dataclass(frozen=True, slots=True)
+class _Shapes:
+    """Tells a change of our own shape from a change of the order."""
+
+    tx: Connection
+    payloads: Payloads
+    platform: str
+    key: Key
+
+    def same(self, name: PartName | str, row: Any, new_digest: bytes) -> bool:
+        """Whether the stored payload, cut by this release, equals the new content."""
+        if getattr(row, f"old_{name}_shape") in (None, SHAPE):
+            return False
+        sealed = getattr(row, f"old_{name}_raw")
+        if sealed is None:
+            # Erased with the person: all that is left to compare is when the platform says that it changed.
+            return row.erased_at is not None and getattr(row, f"old_{name}_updated_at") == getattr(
+                row, f"{name}_updated_at"
+            )
+        raw = self.payloads.open(self.tx, bytes(sealed), place_of_order(*self.key))
+        order = REGISTRY[self.platform].normalise(fields.as_object(raw), kind=getattr(row, f"old_{name}_raw_kind"))
+        part = order.core if name == "core" else order.person
+        return part is not None and digest(canonical(part)) == new_digest
 
 
 def _write_created(cursor: Cursor[Any], created: list[tuple[Reading, Any]], source: Source, quiet: bool) -> None:

@@ -16,6 +16,7 @@ from gateway.accounts.sessions import Session
 from gateway.db.engine import Database
 from gateway.domain.problems import NOT_ALLOWED, NeedsMerchant
 from gateway.domain.scope import AccountScope, Permission
+from gateway.orders.payloads import Payloads
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,6 +28,12 @@ def transaction() -> Iterator[Connection]:
     database: Database = current_app.extensions["database"]
     with database.transaction() as tx:
         yield tx
+
+
+def payloads() -> Payloads:
+    """What opens the stored payloads of platforms."""
+    found: Payloads = current_app.extensions["access"].payloads
+    return found
 
 
 def scope() -> AccountScope:

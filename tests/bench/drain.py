@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
+from gateway.db.engine import Database
+from gateway.orders.payloads import Payloads, place_of_delivery
+from gateway.vault import Vault
 from tests.bench import load, place
 
 BACKLOG = 20_000
@@ -18,18 +21,23 @@ def fill(url: str, shop: int, count: int, *, first: int = 0) -> None:
     """Deliveries as the receiver stores them, each of another order."""
     received = datetime.now(UTC) - timedelta(minutes=1)
     headers = json.dumps([["x-shopify-topic", "orders/create"]]).encode()
+    database = Database(url, pool_size=1)
+    with database.transaction() as tx:
+        key = Payloads(Vault(place.KEYS)).key_of(tx, shop)
+    database.close()
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TEMP TABLE backlog (k text, b bytea)")
         with cursor.copy("COPY backlog (k, b) FROM STDIN") as copy:
             for number in range(first, first + count):
-                copy.write_row((f"bench:{number}", load.order_body(number, BODY_BYTES)))
+                body = key.seal(load.order_body(number, BODY_BYTES), place_of_delivery(received))
+                copy.write_row((f"bench:{number}", body))
         cursor.execute(
             "WITH made AS (INSERT INTO deliveries (platform, shop, account_id, connection_id, delivery_key, topic,"
             " received_at, observed_at, body_bytes, next_attempt_at) SELECT 'shopify', 'bench.myshopify.com', 1, %s, k,"
-            " 'orders/create', %s, %s, octet_length(b), %s FROM backlog RETURNING id, delivery_key)"
+            " 'orders/create', %s, %s, %s, %s FROM backlog RETURNING id, delivery_key)"
             " INSERT INTO delivery_bodies SELECT made.id, %s, %s, backlog.b FROM made JOIN backlog"
             " ON backlog.k = made.delivery_key",
-            (shop, received, received, received, received, headers),
+            (shop, received, received, BODY_BYTES, received, received, headers),
         )
 
 

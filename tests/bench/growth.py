@@ -11,9 +11,11 @@ import psycopg
 from gateway.db.engine import Database
 from gateway.domain.scope import AccountScope
 from gateway.orders.apply import apply
+from gateway.orders.payloads import Payloads
 from gateway.orders.queries import Cursor, OrderFilter, count_orders, list_orders
 from gateway.orders.reading import Reading, read_order
 from gateway.platforms import REGISTRY, fields
+from gateway.vault import Vault
 from tests.bench import load, place
 
 STEPS = (10_000, 1_000_000)
@@ -31,6 +33,9 @@ SELECT account_id, connection_id, 'copy-' || n, core_epoch, core_updated_at, cor
   (ARRAY['fulfilled','unfulfilled'])[1 + n %% 2], currency, total, item_count, 'Buyer ' || n
 FROM orders, generate_series(%s::int, %s::int) AS n WHERE external_id = '10000000'
 """
+
+
+_PAYLOADS = Payloads(Vault(place.KEYS))
 
 
 def _readings(first: int, count: int, shop: int) -> list[Reading]:
@@ -51,7 +56,7 @@ def _upsert(database: Database, readings: list[Reading], shop: int) -> float:
     start = time.perf_counter()
     for begin in range(0, len(readings), 250):
         with database.transaction() as tx:
-            apply(tx, readings[begin : begin + 250], source="delivery", platforms={shop: "shopify"})
+            apply(tx, readings[begin : begin + 250], source="delivery", platforms={shop: "shopify"}, payloads=_PAYLOADS)
     return len(readings) / (time.perf_counter() - start)
 
 

@@ -60,7 +60,7 @@ def address(application) -> Iterator[str]:
 
 @pytest.fixture
 def world(application, clean_database: str) -> World:
-    made = World(application.extensions["database"])
+    made = World(application.extensions["database"], application.extensions["access"].payloads)
     maya = made.user()
     store = made.store(maya, last_delivery_at=now())
     delivery = made.delivery(maya, store, order_external_id="id #1001", outcome="created")

@@ -245,7 +245,7 @@ def access(application: Any, clean_database: str) -> Access:
 
 @pytest.fixture
 def people(application: Any, clean_database: str) -> People:
-    return People(application.extensions["database"])
+    return People(application.extensions["database"], application.extensions["access"].payloads)
 
 
 @pytest.fixture

@@ -426,7 +426,8 @@ def _again(access, connection_id):
 
 
 def _drain(application):
-    drainer = Drainer(application.extensions["access"].database)
+    access = application.extensions["access"]
+    drainer = Drainer(access.database, access.payloads)
     try:
         while drainer.drain_once():
             pass

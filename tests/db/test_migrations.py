@@ -98,8 +98,8 @@ def test_every_tenant_table_names_its_account() -> None:
     }  # fmt: skip
 
     assert without == {
-        "accounts", "shopify_installs", "throttles", "signature_failures", "rate_budgets", "delivery_bodies", "batches",
-        "feed_state", "sign_ups",
+        "accounts", "data_keys", "shopify_installs", "throttles", "signature_failures", "rate_budgets",
+        "delivery_bodies", "batches", "feed_state", "sign_ups",
     }  # fmt: skip
     for name, table in metadata.tables.items():
         if name not in without | {"deliveries", "mails"}:

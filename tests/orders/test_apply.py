@@ -60,7 +60,10 @@ class Desk:
 
     def write(self, *readings: Reading, source: Any = "delivery") -> list[str]:
         with self.simulation.database.transaction() as tx:
-            applied = apply(tx, readings, source=source, platforms={self.connection: "woocommerce"})
+            applied = apply(
+                tx, readings, source=source, platforms={self.connection: "woocommerce"},
+                payloads=self.simulation.access.payloads,
+            )  # fmt: skip
         return [each.outcome for each in applied]
 
     def remove(self, observed: float) -> bool:
@@ -194,9 +197,10 @@ def test_every_order_of_arrival_ends_the_same(desk: Desk) -> None:
             else:
                 for reading in order:
                     desk.write(reading)
-            columns = "core::text, core_settled, core_observed_at, person::text, person_observed_at, raw, person_raw"
+            columns = "core::text, core_settled, core_observed_at, person::text, person_observed_at"
             (row,) = desk.simulation.rows(f"SELECT {columns} FROM orders")
-            ends.add(json.dumps(row, default=str))
+            payloads = desk.simulation.payloads("raw") + desk.simulation.payloads("person_raw")
+            ends.add(json.dumps([row, *map(bytes.decode, payloads)], default=str))
 
     assert len(ends) == 1
 
@@ -309,7 +313,10 @@ def test_whoever_waited_for_another_writer_does_not_count_its_order_as_created(d
     early, late = desk.reading(updated=1, status="processing"), desk.reading(updated=2, status="completed")
     told: list[str] = []
     with desk.simulation.database.transaction() as tx:
-        apply(tx, [early], source="delivery", platforms={desk.connection: "woocommerce"})
+        apply(
+            tx, [early], source="delivery", platforms={desk.connection: "woocommerce"},
+            payloads=desk.simulation.access.payloads,
+        )  # fmt: skip
         other = threading.Thread(target=lambda: told.extend(desk.write(late, source="run")))
         other.start()
         until(

@@ -50,8 +50,8 @@ def database(application: Flask, clean_database: str) -> Database:
 
 
 @pytest.fixture
-def world(database: Database) -> World:
-    return World(database)
+def world(application: Flask, database: Database) -> World:
+    return World(database, application.extensions["access"].payloads)
 
 
 @pytest.fixture

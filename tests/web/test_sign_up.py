@@ -32,7 +32,7 @@ def stranger(open_application, clean_database):
 
 @pytest.fixture
 def world(open_application, clean_database):
-    return World(open_application.extensions["database"])
+    return World(open_application.extensions["database"], open_application.extensions["access"].payloads)
 
 
 def post(client, path, **fields):

@@ -15,6 +15,7 @@ from gateway.domain.order import SHAPE, Address, Core, LineItem, Person, Refund,
 from gateway.domain.scope import AccountScope, Role
 from gateway.domain.version import Version
 from gateway.orders.apply import apply
+from gateway.orders.payloads import Payloads, place_of_delivery
 from gateway.orders.reading import Listing, Part, Reading, canonical, core_words, digest, person_words
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -24,8 +25,9 @@ PASSWORD = "correct horse battery"
 class World:
     """What a test says is there."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, payloads: Payloads) -> None:
         self.database = database
+        self._payloads = payloads
         self._platforms: dict[int, str] = {}
 
     def sql(self, statement: str, **values: Any) -> Any:
@@ -70,7 +72,13 @@ class World:
         """Write one order, or a later state of it, and give its id. `at`: placed and updated then."""
         reading = _reading(scope.account_id, store_id, number, **values)
         with self.database.transaction() as tx:
-            apply(tx, [reading], source=values.get("source", "delivery"), platforms=self._platforms)
+            apply(
+                tx,
+                [reading],
+                source=values.get("source", "delivery"),
+                platforms=self._platforms,
+                payloads=self._payloads,
+            )
         external_id = reading.external_id
         statement = "SELECT id FROM orders WHERE connection_id = :store AND external_id = :external"
         return int(self.sql(statement, store=store_id, external=external_id)[0]["id"])
@@ -94,9 +102,11 @@ class World:
         names = ", ".join(columns)
         marks = ", ".join(f":{one}" for one in columns)
         made = self.sql(f"INSERT INTO deliveries ({names}) VALUES ({marks}) RETURNING id, received_at", **columns)[0]
+        with self.database.transaction() as tx:
+            sealed = self._payloads.key_of(tx, store_id).seal(body, place_of_delivery(made["received_at"]))
         self.sql(
             "INSERT INTO delivery_bodies (delivery_id, received_at, headers, body) VALUES (:id, :at, :headers, :body)",
-            id=made["id"], at=made["received_at"], headers=json.dumps(headers).encode(), body=body,
+            id=made["id"], at=made["received_at"], headers=json.dumps(headers).encode(), body=sealed,
         )  # fmt: skip
         return int(made["id"])
 

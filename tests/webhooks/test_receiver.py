@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import text
 from werkzeug.test import EnvironBuilder
 
 from gateway.domain.problems import CATALOGUE
+from gateway.orders.payloads import place_of_delivery
 from tests.webhooks.conftest import Gateway
 from webhooks.directory import Busy
 
@@ -24,8 +26,8 @@ def test_a_signed_webhook_is_stored_byte_for_byte_before_it_is_answered(gateway:
 
     assert gateway.send(body, X_Extra="kept") == 200
 
-    row = gateway.simulation.rows("SELECT headers, body FROM delivery_bodies")[0]
-    assert bytes(row["body"]) == body
+    row = gateway.simulation.rows("SELECT headers FROM delivery_bodies")[0]
+    assert gateway.simulation.bodies() == [body]
     assert ["x-extra", "kept"] in json.loads(bytes(row["headers"]))
 
 
@@ -70,9 +72,7 @@ def test_a_secret_that_is_new_is_read_before_anything_is_refused(gateway: Gatewa
     gateway.simulation.directory._entries.clear()
     gateway.send(b'{"id":2}')
     for name, entry in list(gateway.simulation.directory._entries.items()):
-        gateway.simulation.directory._entries[name] = type(entry)(
-            entry.connection_id, entry.account_id, entry.secrets, entry.skew, entry.read_at - 2
-        )
+        gateway.simulation.directory._entries[name] = replace(entry, read_at=entry.read_at - 2)
     gateway.secret = "B" * 50
     with gateway.simulation.database.transaction() as tx:
         tx.execute(
@@ -152,7 +152,7 @@ def test_a_chunked_body_is_taken_whole(gateway: Gateway) -> None:
     del environ["CONTENT_LENGTH"]
 
     assert _answer(gateway, environ)[0] == 200
-    assert gateway.simulation.scalar("SELECT octet_length(body) FROM delivery_bodies") == len(body)
+    assert gateway.simulation.bodies() == [body]
 
 
 @pytest.mark.parametrize("length", ["10", "abc", "-1", "1e3"])
@@ -225,7 +225,13 @@ def test_one_request_that_can_not_be_stored_fails_alone(gateway: Gateway, monkey
     insert = type(writer)._insert
 
     def picky(self: Any, rows: list[Any]) -> None:
-        if any(row.body == b'{"id":13}' for row in rows):
+        opened = (
+            gateway.simulation.directory.look_up("woocommerce", gateway.key).data_key.open(
+                row.body, place_of_delivery(row.received_at)
+            )
+            for row in rows
+        )
+        if b'{"id":13}' in opened:
             raise ValueError("no such row")
         insert(self, rows)
 
