@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import procrastinate
 import structlog
@@ -17,14 +18,14 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from backfill import catch_up, runs, verdict
+from backfill import catch_up, heads, runs, slices, verdict
+from backfill.items import Item, record
 from backfill.runs import RUN_LOCK, TASK, Taken
 from gateway import jobs
 from gateway.connections import model
 from gateway.connections.access import Access
 from gateway.connections.model import Connection
 from gateway.db.engine import Database
-from gateway.db.engine import cursor as cursor_of
 from gateway.domain.order import PARTS, PartName
 from gateway.domain.points import reached
 from gateway.domain.problems import (
@@ -39,11 +40,11 @@ from gateway.domain.problems import (
     Retry,
 )
 from gateway.domain.window import Window, ceil_second, floor_second
-from gateway.orders.apply import Removal, apply, remove
+from gateway.orders.apply import Removal, apply, foresee, remove
 from gateway.orders.lookups import judge
 from gateway.orders.reading import Reading, read_order
 from gateway.platforms import REGISTRY, fields
-from gateway.platforms.base import Cursor, Found, Gone, LookUp, Page, StoreAccess
+from gateway.platforms.base import Cursor, Found, Gone, Head, Hidden, Page, StoreAccess
 
 log = structlog.get_logger("backfill.runner")
 
@@ -53,20 +54,15 @@ LOOK_UPS = 50
 CLOCK_BLUR = timedelta(seconds=2)
 """How far off our idea of a store's clock may be: its Date has whole seconds, and an answer takes its time."""
 
+SAMPLED = 0.01
+"""Of equal heads so many are read all the same, at random: what they show to differ is drift."""
+
+MOST_SAMPLED_AT_ONCE = 100
+
 MAX_FAILURES = 8
 """Failures in a row without a page of progress, after which the run stops and says so."""
 
 DISPATCH_SECONDS = 2.0
-
-
-class Item(NamedTuple):
-    """What the run did with one order."""
-
-    external_id: str
-    outcome: str
-    updated_at: datetime | None
-    problem: str | None = None
-    problem_detail: str | None = None
 
 
 class _Yield(Exception):
@@ -113,7 +109,10 @@ class Runner:
 
     def run(self) -> None:
         """Go on from the checkpoint to a verdict, or leave the run waiting or stopped with its reason."""
-        self._state = {"cursor": None, "pass": 1, "tail": None, "failures": 0, **self.taken.checkpoint}
+        self._state = {
+            "slices": [], "slice": 0, "verdicts": [], "cursor": None, "pass": 1, "attempt": 1, "known": None,
+            "tail": None, "equal": 0, "sample_from": None, "after": "", "failures": 0, **self.taken.checkpoint,
+        }  # fmt: skip
         life = self.access.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
             life.execute(text("SELECT pg_advisory_lock_shared(:lock, :id)"), {"lock": RUN_LOCK, "id": self.taken.id})
@@ -148,77 +147,202 @@ class Runner:
         self._store = self.access.store(connection)
         if self.taken.is_new:
             self._freeze()
-        while True:
-            if self._stage() == "listing":
-                self._list(self.taken.window, tail=False)
-                self._set_stage("checking")
-            seen, decision = self._check()
-            if decision is not None:
-                self._finish(decision)
-                return
-            self._state.update(cursor=None, known=seen, **{"pass": self._state["pass"] + 1})
-            self._set_stage("listing")
+        if self.taken.kind == "retry":
+            self._retry()
+            return
+        while self._state["slice"] < len(self._state["slices"]):
+            self._work_on(slices.Slice.of(self._state["slices"][self._state["slice"]]))
+        self._finish(verdict.of_all([verdict.Decision(*each) for each in self._state["verdicts"]]))
 
     def _freeze(self) -> None:
         """Fix the window by the store's own clock, which one call to it tells; the key is proven by the same call."""
         REGISTRY[self._connection.platform].shop(self._store)
         now = datetime.now(UTC)
-        self._state["frozen"] = True
         with self.access.database.transaction() as tx:
             connection = model.get(tx, self._connection.id)
-            assert connection is not None
+        assert connection is not None
+        self._connection = connection
+        window = self.taken.window
+        if self.taken.days is not None:
+            window = runs.window_of_days(self.taken.days, now, connection.skew)
+        elif self.taken.kind == "catch_up":
+            window = catch_up.window_since(connection, now)
+        self._probe_granted(window)
+        if self.taken.kind != "retry":
+            parts = slices.cut(
+                self.access.database, self._store, connection, window,
+                deep=self.taken.deep, preview=self.taken.kind == "preview",
+            )  # fmt: skip
+            self._state["slices"] = [part.to_store() for part in parts]
+            counts = [part.expected for part in parts]
+            expected = None if None in counts else sum(count for count in counts if count is not None)
+        else:
+            expected = None
+        with self.access.database.transaction() as tx:
             self._hold(tx)
-            if self.taken.days is not None:
-                window = runs.window_of_days(self.taken.days, now, connection.skew)
-            else:
-                window = catch_up.window_since(connection, now)
             tx.execute(
                 text(
-                    "UPDATE sync_runs SET window_from = :from, window_until = :until, checkpoint = :checkpoint"
-                    " WHERE id = :id"
+                    "UPDATE sync_runs SET window_from = :from, window_until = :until, expected = :expected,"
+                    " checkpoint = :checkpoint WHERE id = :id"
                 ),
-                {"from": window.from_, "until": window.until, "checkpoint": Jsonb(self._state), "id": self.taken.id},
-            )
-        self._connection = connection
+                {"from": window.from_, "until": window.until, "expected": expected, "checkpoint": Jsonb(self._state),
+                 "id": self.taken.id},
+            )  # fmt: skip
         self.taken = replace(self.taken, window=window, is_new=False)
 
-    # --- listing -----------------------------------------------------------------------------------------------
-    def _list(self, window: Window, *, tail: bool) -> None:
-        for page, following in self._pages(window):
-            self._write(page, following, number=self._state["pass"], tail=tail)
+    def _probe_granted(self, window: Window) -> None:
+        """Heads show no person, so one whole order tells what may be read now."""
+        platform = REGISTRY[self._connection.platform]
+        if not platform.capabilities.denies_parts:
+            return
+        longest = Window(window.until - (platform.capabilities.look_back or timedelta(days=60)), window.until)
+        page = platform.list_page(self._store, longest, None, size=1)
+        with self.access.database.transaction() as tx:
+            self._hold(tx)
+            self._note_granted(tx, page.orders)
 
-    def _pages(self, window: Window) -> Iterator[tuple[Page, Cursor | None]]:
+    def _work_on(self, part: slices.Slice) -> None:
+        """List one slice and check it, as often as it takes; then its verdict stands and the next one's turn comes."""
+        if self._stage() == "listing":
+            self._list(part, tail=False)
+            self._sample(part)
+            self._set_stage("checking")
+        seen, decision = self._check(part)
+        if decision is None:
+            self._state.update(cursor=None, known=seen, attempt=self._state["attempt"] + 1)
+        else:
+            self._state["verdicts"] = [
+                *self._state["verdicts"], [decision.verdict, decision.expected, decision.detail]
+            ]  # fmt: skip
+            self._state.update(cursor=None, known=None, attempt=1, slice=self._state["slice"] + 1)
+        self._state["pass"] += 1
+        self._set_stage("listing")
+
+    # --- listing -----------------------------------------------------------------------------------------------
+    def _list(self, part: slices.Slice, *, tail: bool) -> None:
+        for page, following in self._pages(part):
+            self._write(page, following, number=0 if tail else self._state["pass"])
+
+    def _pages(self, part: slices.Slice) -> Iterator[tuple[Page, Cursor | None]]:
         """Pages in order; the next one is asked for while this one is written."""
         platform = REGISTRY[self._connection.platform]
-        cursor = self._state["cursor"]
+        ask = platform.list_heads if part.by_heads and platform.list_heads is not None else platform.list_page
         with ThreadPoolExecutor(1, thread_name_prefix="next-page") as ahead:
-            coming: Future[Page] | None = ahead.submit(platform.list_page, self._store, window, cursor)
+            coming: Future[Page] | None = ahead.submit(ask, self._store, part.window, self._state["cursor"])
             while coming is not None:
                 page = coming.result()
                 reached("after_page_fetch")
                 coming = None
                 if page.cursor is not None:
-                    coming = ahead.submit(platform.list_page, self._store, window, page.cursor)
+                    coming = ahead.submit(ask, self._store, part.window, page.cursor)
                 yield page, page.cursor
 
-    def _write(self, page: Page, following: Cursor | None, *, number: int, tail: bool) -> None:
+    def _write(self, page: Page, following: Cursor | None, *, number: int, is_sample: bool = False) -> None:
         """Apply a page in ONE transaction with its items, counters and checkpoint; a crash repeats it, uncounted."""
-        received_at = datetime.now(UTC)
-        readings, items = self._read(page.orders, received_at)
         checkpoint = {**self._state, "cursor": following, "failures": 0}
+        orders, removals, items = self._whole(page, checkpoint, number) if page.heads else (page.orders, [], [])
+        readings, failed = self._read(orders, datetime.now(UTC))
+        items = [*items, *failed]
         with self.access.database.transaction() as tx:
             self._hold(tx)
-            items += self._apply(tx, readings)
-            counted = _record(tx, self.taken, items, number=0 if tail else number, since=self._connection.installed_at)
+            applied = self._apply(tx, readings)
+            remove(tx, removals, source="run", quiet=self.taken.quiet)
+            counted = record(tx, self.taken, items + applied, number=number, since=self._connection.installed_at)
+            if is_sample:
+                counted["sampled"] = len(applied)
+                counted["drifted"] = sum(item.outcome == "updated" for item in applied)
             reached("inside_page")
             self._count(tx, counted, checkpoint)
-            self._note_granted(tx, page.orders)
+            self._note_granted(tx, orders)
             interrupted = self.taken.kind == "catch_up" and _merchant_waits(tx, self.taken.connection_id)
             reached("before_page_commit")
         reached("after_page_commit")
         self._state = checkpoint
+        if counted["drifted"]:
+            log.warning("run.drift", run=self.taken.id, orders=counted["drifted"])
         if interrupted:
             raise _Yield
+
+    def _whole(
+        self, page: Page, checkpoint: dict[str, Any], number: int
+    ) -> tuple[Sequence[Found], list[Removal], list[Item]]:
+        """The whole orders of a page of heads that are missing, differ or are not settled, and what becomes of the
+        others without them. Which of the equal ones a sample may begin with is noted in the checkpoint."""
+        with self.access.database.transaction() as tx:
+            standings = list(zip(page.heads, heads.compare(tx, self._connection, page.heads), strict=True))
+        if self.taken.kind == "preview":
+            outcomes = {"missing": "created", "differs": "updated", "unsettled": "unchanged", "equal": "unchanged"}
+            return [], [], [Item(h.external_id, outcomes[standing], h.updated_at) for h, standing in standings]
+        # A catch-up comes by too often to settle what a webhook brought and the marks confirm: the nightly job does.
+        enough = {"equal", "unsettled"} if self.taken.kind == "catch_up" else {"equal"}
+        equal = [head for head, standing in standings if standing in enough]
+        wanted = [head for head, standing in standings if standing not in enough]
+        for head in equal if number else ():
+            checkpoint["equal"] += 1
+            if head.updated_at is not None and random.random() * checkpoint["equal"] < 1:  # noqa: S311 - no secret
+                checkpoint["sample_from"] = head.updated_at.isoformat()
+        items = [Item(head.external_id, "unchanged", head.updated_at) for head in equal]
+        found, removals, more = self._fetch(page.heads, wanted)
+        known = {item.external_id for item in items}
+        return [order for order in found if order.external_id not in known], removals, items + more
+
+    def _fetch(self, listed: Sequence[Head], wanted: Sequence[Head]) -> tuple[list[Found], list[Removal], list[Item]]:
+        """Whole orders by their ids; or, where so many are wanted that this costs less, their stretch of the list."""
+        platform = REGISTRY[self._connection.platform]
+        ids = [head.external_id for head in wanted]
+        moments = [head.updated_at for head in wanted if head.updated_at is not None]
+        ranged: list[Found] = []
+        if moments and len(wanted) > platform.capabilities.by_id_share * len(listed):
+            stretch = Window(floor_second(min(moments)), floor_second(max(moments)) + timedelta(seconds=1))
+            cursor: Cursor | None = None
+            while True:
+                part = platform.list_page(self._store, stretch, cursor)
+                ranged += part.orders
+                cursor = part.cursor
+                if cursor is None:
+                    break
+            named = set(ids)
+            ranged = list({order.external_id: order for order in ranged if order.external_id in named}.values())
+            ids = sorted(named - {order.external_id for order in ranged})
+        found, removals, items = self._look_up(ids)
+        return ranged + found, removals, items
+
+    def _sample(self, part: slices.Slice) -> None:
+        """Read one in a hundred of the equal orders all the same, from a random one on: what differs is drift."""
+        count = int(self._state["equal"] * SAMPLED + random.random())  # noqa: S311 - no secret
+        begin = self._state["sample_from"]
+        self._state.update(equal=0, sample_from=None)
+        if self.taken.kind == "preview" or not count or begin is None:
+            return
+        stretch = Window(datetime.fromisoformat(begin), part.window.until)
+        cursor: Cursor | None = None
+        while count > 0:
+            page = REGISTRY[self._connection.platform].list_page(
+                self._store, stretch, cursor, size=min(count, MOST_SAMPLED_AT_ONCE)
+            )  # fmt: skip
+            self._write(page, None, number=self._state["pass"], is_sample=True)
+            count, cursor = count - len(page.orders), page.cursor
+            if cursor is None:
+                return
+
+    def _look_up(self, ids: Sequence[str]) -> tuple[list[Found], list[Removal], list[Item]]:
+        """Ask for single orders: those found, and what becomes of those that are gone or hidden."""
+        platform = REGISTRY[self._connection.platform]
+        looks = list(platform.fetch_orders(self._store, ids)) if ids else []
+        reached("after_look_up")
+        with self.access.database.transaction() as tx:
+            looks = judge(tx, platform, self._connection.id, looks, datetime.now(UTC))
+        gone = [look for look in looks if isinstance(look, Gone)]
+        removals = [
+            Removal(self._connection.account_id, self._connection.id, look.external_id,
+                    look.observed_at or floor_second(datetime.now(UTC) - self._connection.skew), self.taken.id)
+            for look in gone
+        ]  # fmt: skip
+        items = [Item(look.external_id, "removed", None) for look in gone]
+        items += [
+            Item(look.external_id, "hidden", None, ORDER_HIDDEN.code) for look in looks if isinstance(look, Hidden)
+        ]
+        return [look for look in looks if isinstance(look, Found)], removals, items
 
     def _read(self, orders: Sequence[Found], received_at: datetime) -> tuple[list[Reading], list[Item]]:
         """Each order as a reading, or as a failed item with its reason: one bad payload stops no page."""
@@ -247,27 +371,38 @@ class Runner:
         return readings, failed
 
     def _apply(self, tx: Transaction, readings: Sequence[Reading]) -> list[Item]:
-        platforms = {self._connection.id: self._connection.platform}
-        outcomes = apply(tx, readings, source="run", platforms=platforms, payloads=self.access.payloads)
+        if self.taken.kind == "preview":
+            outcomes: Sequence[str] = foresee(tx, readings)
+        else:
+            platforms = {self._connection.id: self._connection.platform}
+            outcomes = [
+                applied.outcome
+                for applied in apply(
+                    tx, readings, source="run", platforms=platforms, payloads=self.access.payloads,
+                    quiet=self.taken.quiet,
+                )
+            ]  # fmt: skip
         return [
-            Item(reading.external_id, applied.outcome, reading.core.version.updated_at)
-            for reading, applied in zip(readings, outcomes, strict=True)
+            Item(reading.external_id, outcome, reading.core.version.updated_at)
+            for reading, outcome in zip(readings, outcomes, strict=True)
         ]
 
     # --- checking ----------------------------------------------------------------------------------------------
-    def _check(self) -> tuple[int, verdict.Decision | None]:
+    def _check(self, part: slices.Slice) -> tuple[int, verdict.Decision | None]:
         """Look up what was not listed, read again what changed meanwhile, and hold it against the platform's count.
 
-        How many orders of the window were seen, and the verdict; None: list once more.
+        How many orders of the slice were seen, and the verdict; None: list once more.
         """
-        self._look_up_unlisted()
-        counted = REGISTRY[self._connection.platform].count(self._store, self.taken.window)
-        # After the count, so that what left the window before it is known to have left. What changes between the two
-        # makes them differ, and one more listing decides.
-        self._list_tail()
+        if self.taken.kind != "preview":
+            self._look_up_unlisted(part.window)
+        counted = REGISTRY[self._connection.platform].count(self._store, part.window)
+        if self.taken.kind != "preview":
+            # After the count, so that what left the slice before it is known to have left. What changes between the
+            # two makes them differ, and one more listing decides.
+            self._list_tail()
         with self.access.database.transaction() as tx:
-            seen = verdict.seen_in_window(tx, self.taken.id, self.taken.window, self._state["pass"])
-        return seen, verdict.decide(seen, counted, self._state["pass"], self._state.get("known"))
+            seen = verdict.seen_in_window(tx, self.taken.id, part.window, self._state["pass"])
+        return seen, verdict.decide(seen, counted, self._state["attempt"], self._state["known"])
 
     def _list_tail(self) -> None:
         """Orders that changed since the window was frozen left it: they are read here."""
@@ -278,43 +413,40 @@ class Runner:
         until = ceil_second(theirs + CLOCK_BLUR)
         window = Window(datetime.fromisoformat(begin), max(until, datetime.fromisoformat(begin)))
         if window.until > window.from_:
-            self._list(window, tail=True)
+            by_heads = REGISTRY[self._connection.platform].list_heads is not None
+            self._list(slices.Slice(window, by_heads, None), tail=True)
         self._state["tail"] = max(frozen, floor_second(theirs - CLOCK_BLUR)).isoformat()
         self._state["cursor"] = cursor
 
-    def _look_up_unlisted(self) -> None:
+    def _look_up_unlisted(self, window: Window) -> None:
         """Stored live orders of the window that no page named: found, gone or hidden, each asked for singly."""
         while True:
             with self.access.database.transaction() as tx:
-                ids = verdict.unlisted(tx, self.taken, self._state["pass"], LOOK_UPS)
+                ids = verdict.unlisted(tx, self.taken, window, self._state["pass"], LOOK_UPS)
             if not ids:
                 return
-            looks = list(REGISTRY[self._connection.platform].fetch_orders(self._store, ids))
-            reached("after_look_up")
-            with self.access.database.transaction() as tx:
-                looks = judge(tx, REGISTRY[self._connection.platform], self._connection.id, looks, datetime.now(UTC))
-            self._write_looks(looks)
+            self._write_looks(ids, {**self._state, "failures": 0})
 
-    def _write_looks(self, looks: Sequence[LookUp]) -> None:
-        readings, items = self._read([look for look in looks if isinstance(look, Found)], datetime.now(UTC))
-        gone = [look for look in looks if isinstance(look, Gone)]
-        removals = [
-            Removal(self._connection.account_id, self._connection.id, look.external_id,
-                    look.observed_at or floor_second(datetime.now(UTC) - self._connection.skew), self.taken.id)
-            for look in gone
-        ]  # fmt: skip
-        items += [Item(look.external_id, "removed", None) for look in gone]
-        items += [
-            Item(look.external_id, "hidden", None, ORDER_HIDDEN.code)
-            for look in looks
-            if not isinstance(look, Found | Gone)
-        ]
+    def _retry(self) -> None:
+        """The failed orders of the run before this one, each asked for again; its own counters never change."""
+        while True:
+            with self.access.database.transaction() as tx:
+                ids = verdict.failed_before(tx, self.taken, self._state["after"], LOOK_UPS)
+            if not ids:
+                break
+            self._write_looks(ids, {**self._state, "failures": 0, "after": ids[-1]})
+        self._finish(verdict.Decision("complete", None, ""))
+
+    def _write_looks(self, ids: Sequence[str], checkpoint: dict[str, Any]) -> None:
+        found, removals, items = self._look_up(ids)
+        readings, failed = self._read(found, datetime.now(UTC))
         with self.access.database.transaction() as tx:
             self._hold(tx)
-            items += self._apply(tx, readings)
-            remove(tx, removals, source="run")
-            counted = _record(tx, self.taken, items, number=-self._state["pass"], since=self._connection.installed_at)
-            self._count(tx, counted, {**self._state, "failures": 0})
+            items += failed + self._apply(tx, readings)
+            remove(tx, removals, source="run", quiet=self.taken.quiet)
+            counted = record(tx, self.taken, items, number=-self._state["pass"], since=self._connection.installed_at)
+            self._count(tx, counted, checkpoint)
+        self._state = checkpoint
 
     # --- the run's own row -------------------------------------------------------------------------------------
     def _hold(self, tx: Transaction) -> None:
@@ -333,12 +465,14 @@ class Runner:
                 " problem_detail = NULL, listed = listed + :listed, created = created + :created,"
                 " updated = updated + :updated, unchanged = unchanged + :unchanged,"
                 " newer_here = newer_here + :newer_here, failed = failed + :failed, removed = removed + :removed,"
-                " hidden = hidden + :hidden, missed = missed + :missed"
+                " hidden = hidden + :hidden, missed = missed + :missed, sampled = sampled + :sampled,"
+                " drifted = drifted + :drifted"
                 " WHERE id = :id AND fence = :fence AND state = 'running'"
             ),
             {
                 "checkpoint": Jsonb(checkpoint), "id": self.taken.id, "fence": self.taken.fence,
-                "missed": counted["missed"], "listed": sum(counted[name] for name in verdict.OUTCOMES),
+                "missed": counted["missed"], "sampled": counted["sampled"], "drifted": counted["drifted"],
+                "listed": sum(counted[name] for name in verdict.OUTCOMES),
                 **{name: counted[name] for name in verdict.OUTCOMES},
             },
         ).rowcount  # fmt: skip
@@ -379,7 +513,7 @@ class Runner:
                 {"verdict": decision.verdict, "expected": decision.expected, "detail": decision.detail,
                  "id": self.taken.id},
             )  # fmt: skip
-            if decision.verdict != "incomplete":
+            if decision.verdict != "incomplete" and self.taken.kind in ("manual", "catch_up"):
                 verdict.advance_watermark(tx, self.taken)
             if self._connection.state != "connected":
                 model.works_again(tx, self._connection.id)
@@ -430,51 +564,10 @@ class Superseded(Retry):
         super().__init__(RUN_SUPERSEDED)
 
 
-_RECORD = """
-INSERT INTO run_items AS i (run_id, account_id, external_id, outcome, pass, updated_at, problem, problem_detail)
-SELECT %s::int8, %s::int8, e, o, %s::int2, u, p, d
-FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::text[], %b::text[]) AS n (e, o, u, p, d)
-ON CONFLICT (run_id, external_id) DO UPDATE SET
-  pass = CASE WHEN excluded.pass = 0 THEN i.pass ELSE excluded.pass END,
-  updated_at = coalesce(greatest(i.updated_at, excluded.updated_at), i.updated_at),
-  outcome = CASE WHEN i.outcome IN ('created', 'updated') AND excluded.outcome <> 'removed' THEN i.outcome
-                 WHEN i.outcome IN ('unchanged', 'newer_here') AND excluded.outcome IN ('unchanged', 'newer_here')
-                 THEN i.outcome ELSE excluded.outcome END,
-  problem = excluded.problem, problem_detail = excluded.problem_detail
-RETURNING old.outcome AS before, new.outcome AS after, new.updated_at
-"""
-
-
-def _record(tx: Transaction, taken: Taken, items: Sequence[Item], *, number: int, since: datetime) -> Counter[str]:
-    """Write what became of each order; by how much the counters move. An order counts once, however often listed.
-
-    `number`: the listing that named them; 0: read again because they changed meanwhile; negative: looked up singly
-    after that listing. "missed" counts what this run brought of changes after `since`, when webhooks were on.
-    """
-    counted: Counter[str] = Counter()
-    if not items:
-        return counted
-    rows = sorted(items)
-    with cursor_of(tx) as cursor:
-        cursor.execute(
-            _RECORD,
-            (taken.id, taken.account_id, number, [row.external_id for row in rows], [row.outcome for row in rows],
-             [row.updated_at for row in rows], [row.problem for row in rows], [row.problem_detail for row in rows]),
-        )  # fmt: skip
-        for before, after, updated_at in cursor.fetchall():
-            if before is not None:
-                counted[before] -= 1
-            counted[after] += 1
-            brought = after in ("created", "updated") and before not in ("created", "updated")
-            if brought and updated_at is not None and updated_at >= since:
-                counted["missed"] += 1
-    return counted
-
-
 def _merchant_waits(tx: Transaction, connection_id: int) -> bool:
     return (
         tx.execute(
-            text("SELECT 1 FROM sync_runs WHERE connection_id = :id AND kind = 'manual' AND state = 'queued'"),
+            text("SELECT 1 FROM sync_runs WHERE connection_id = :id AND kind <> 'catch_up' AND state = 'queued'"),
             {"id": connection_id},
         ).first()
         is not None

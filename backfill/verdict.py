@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -37,8 +38,9 @@ def seen_in_window(tx: Connection, run_id: int, window: Window, number: int) -> 
     )
 
 
-def unlisted(tx: Connection, taken: Taken, number: int, limit: int) -> list[str]:
-    """Stored, live orders of the window that this listing did not name and that were not looked up yet."""
+def unlisted(tx: Connection, taken: Taken, window: Window, number: int, limit: int) -> list[str]:
+    """Orders of the window that this listing did not name and that were not looked up yet: stored ones that live, and
+    what an earlier listing of this run named and could not store."""
     return list(
         tx.execute(
             text(
@@ -47,12 +49,36 @@ def unlisted(tx: Connection, taken: Taken, number: int, limit: int) -> list[str]
                 " WHERE o.connection_id = :connection AND o.core_updated_at >= :from AND o.core_updated_at < :until"
                 " AND o.removed_at IS NULL AND o.core_digest IS NOT NULL"
                 " AND (i.run_id IS NULL OR abs(i.pass) < :pass)"
-                " ORDER BY o.external_id LIMIT :limit"
+                " UNION SELECT external_id FROM run_items WHERE run_id = :run AND outcome = 'failed'"
+                " AND abs(pass) < :pass AND updated_at >= :from AND updated_at < :until"
+                " ORDER BY external_id LIMIT :limit"
             ),
-            {"run": taken.id, "connection": taken.connection_id, "from": taken.window.from_,
-             "until": taken.window.until, "pass": number, "limit": limit},
+            {"run": taken.id, "connection": taken.connection_id, "from": window.from_, "until": window.until,
+             "pass": number, "limit": limit},
         ).scalars()
     )  # fmt: skip
+
+
+def failed_before(tx: Connection, taken: Taken, after: str, limit: int) -> list[str]:
+    """The failed orders of the run that this one tries again, in the order of their ids."""
+    return list(
+        tx.execute(
+            text(
+                "SELECT external_id FROM run_items WHERE run_id = :parent AND outcome = 'failed'"
+                " AND external_id > :after ORDER BY external_id LIMIT :limit"
+            ),
+            {"parent": taken.parent_id, "after": after, "limit": limit},
+        ).scalars()
+    )
+
+
+def of_all(decisions: Sequence[Decision]) -> Decision:
+    """One verdict for all slices: the worst of theirs, and the sum of what the platform counted."""
+    order = ("incomplete", "unknown", "complete")
+    worst = min((decision.verdict for decision in decisions), key=order.index)
+    counts = [decision.expected for decision in decisions]
+    expected = None if None in counts else sum(count for count in counts if count is not None)
+    return Decision(worst, expected, "; ".join(decision.detail for decision in decisions if decision.detail))
 
 
 def decide(seen: int, counted: Count | None, number: int, before: int | None) -> Decision | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -41,6 +42,9 @@ BEGINNING = datetime(2026, 9, 1, 12, 0, 0, tzinfo=UTC)
 """In the past of any run, since PostgreSQL's own clock decides what is due."""
 
 
+_COST = re.compile(rb'"actualQueryCost": ?([0-9.]+)')
+
+
 class _InProcess(BaseAdapter):
     """Requests to the sandbox's WSGI app, without a socket; `slow` seconds pass between reading and answering."""
 
@@ -65,6 +69,8 @@ class _InProcess(BaseAdapter):
             answered.update(status=int(status.split()[0]), headers=headers)
 
         content = b"".join(simulation.sandbox(environ, start_response))
+        if found := _COST.search(content):
+            simulation.cost += float(found.group(1))
         if simulation.slow_seconds:
             simulation.pass_time(simulation.slow_seconds)
             http.time.elapsed += simulation.slow_seconds
@@ -115,6 +121,8 @@ class Simulation:
         self._url = database_url
         self.slow_seconds = 0.0
         self.calls = 0
+        self.cost = 0.0
+        """What Shopify's answers said that the queries cost."""
         self.stores: dict[int, Store] = {}
 
     def __enter__(self) -> Simulation:
@@ -231,10 +239,13 @@ class Simulation:
             for connection_id in due:
                 reread_batch(self.access, connection_id)
 
-    def sync(self, connection_id: int, days: int = 7) -> dict[str, Any]:
-        """A merchant's Sync Order, to its end."""
+    def ask(self, connection_id: int, days: int = 7, **options: Any) -> runs.Opened:
         with self.database.transaction() as tx:
-            opened = runs.open_run(tx, self.scope, connection_id, days)
+            return runs.open_run(tx, self.scope, connection_id, days, **options)
+
+    def sync(self, connection_id: int, days: int = 7, **options: Any) -> dict[str, Any]:
+        """A merchant's Sync Order, to its end."""
+        opened = self.ask(connection_id, days, **options)
         self.work(connection_id)
         return self.run(opened.run_id)
 

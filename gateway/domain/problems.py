@@ -548,6 +548,30 @@ STORE_NOT_CONNECTED = _add(
     "merchant",
     "after_fix",
 )
+RUN_STOPPED = _add(
+    "sync.stopped",
+    "This sync was stopped",
+    "Somebody stopped it. What it had done until then stays done.",
+    "Resume it when you like: it goes on from where it stopped.",
+    "merchant",
+    "now",
+)
+RUN_NOT_FOUND = _add(
+    "sync.not_found",
+    "There is no such sync",
+    "The sync is not one of this account's.",
+    "Choose one from the list.",
+    "merchant",
+    "never",
+)
+NOTHING_FAILED = _add(
+    "sync.nothing_failed",
+    "There is nothing to try again",
+    "No order failed in this sync, or it has not come to its end yet.",
+    "Start a new sync instead.",
+    "merchant",
+    "never",
+)
 RUN_SUPERSEDED = _add(
     "sync.superseded",
     "Another worker took this run over",

@@ -268,6 +268,24 @@ def apply(
     return _answers(readings, best, outcomes)
 
 
+def foresee(tx: Connection, readings: Sequence[Reading]) -> list[Outcome]:
+    """What `apply` would make of these readings of different orders, without writing anything."""
+    with cursor_of(tx, row_factory=namedtuple_row) as cursor:
+        stored = _stored(cursor, [_key(reading) for reading in readings])
+    outcomes: list[Outcome] = []
+    for reading in readings:
+        there = stored.get(_key(reading))
+        if there is None or there.core_digest is None:
+            outcomes.append("created")
+        elif there.removed_at is None and _same(
+            reading if there.erased_at is None else replace(reading, person=None), there
+        ):
+            outcomes.append("unchanged")
+        else:
+            outcomes.append("updated" if reading.core.version.updated_at >= there.core_updated_at else "newer_here")
+    return outcomes
+
+
 def remove(tx: Connection, removals: Iterable[Removal], *, source: Source, quiet: bool = False) -> dict[Key, bool]:
     """Make tombstones for orders that a read found gone; True for each that was a live order until now.
 

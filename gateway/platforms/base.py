@@ -163,17 +163,29 @@ class Hidden:
 
 LookUp = Found | Gone | Hidden
 
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """An order's id and version without its content. `marks`: fields of the core that the platform shows beside them
+    for nothing, as the core's JSON writes them; what changes an order often changes one of these too."""
+
+    external_id: str
+    updated_at: datetime | None
+    marks: Mapping[str, str]
+
+
 Cursor = Mapping[str, Any]
 """Where a listing goes on: JSON that only its own adapter reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a listing: whole orders, and where to go on (None: that was the last)."""
+    """One page of a listing: whole orders or heads, and where to go on (None: that was the last)."""
 
     orders: Sequence[Found]
     cursor: Cursor | None
     observed_at: datetime | None
+    heads: Sequence[Head] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +249,8 @@ class StoreAccess:
     credentials: Mapping[str, str]
     app: App
     http: Http = field(repr=False)
+    sizes: dict[str, Any] = field(default_factory=dict)
+    """What an adapter learns of this store while it is called: how much it may ask for at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +271,10 @@ class Capabilities:
     calls_capacity: float
     calls_per_second: float
     """0: the platform sets no rate, and calls to a store go one after the other."""
+    by_id_share: float
+    """Of a page of heads: where more are wanted whole, listing their stretch again costs less than asking by id."""
+    denies_parts: bool
+    """Whether an order can be shown without the person, as the merchant or the platform allows."""
     relist_deletes: bool
     """Whether a look-up can say Gone (Etsy: never)."""
     shown_for: timedelta | None = None
@@ -284,7 +302,10 @@ class Platform:
     verify: Callable[[HookRequest, Sequence[str]], None]
     read: Callable[[str, bytes], Notice]
     normalise: Callable[..., Normalised]
-    list_page: Callable[[StoreAccess, Window, Cursor | None], Page]
+    list_page: Callable[..., Page]
+    """(access, window, cursor, size=None) → the next whole orders; `size`: as many at once, where it is allowed."""
+    list_heads: Callable[[StoreAccess, Window, Cursor | None], Page] | None
+    """The same window by ids and versions alone, at a fraction of the cost; None: the platform has no such thing."""
     fetch_orders: Callable[[StoreAccess, Sequence[str]], Iterable[LookUp]]
     count: Callable[[StoreAccess, Window], Count | None]
     shop: Callable[[StoreAccess], Shop]

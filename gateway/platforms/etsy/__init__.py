@@ -17,6 +17,8 @@ PLATFORM = Platform(
         page_size=client.PAGE_SIZE,
         calls_capacity=10,
         calls_per_second=7,
+        by_id_share=1.0,
+        denies_parts=False,
         relist_deletes=False,
         # API Terms of Use, updated 2025-06-16: all but listings at most 24 hours older than at Etsy when displayed.
         shown_for=timedelta(hours=24),
@@ -28,6 +30,7 @@ PLATFORM = Platform(
     read=hooks.read,
     normalise=orders.normalise,
     list_page=client.list_page,
+    list_heads=None,
     fetch_orders=client.fetch_orders,
     count=client.count,
     shop=client.shop,

@@ -110,8 +110,9 @@ def budget(answer: Answer) -> Budget | None:
         return None
 
 
-def list_page(access: StoreAccess, window: Window, cursor: Cursor | None) -> Page:
-    """The next receipts of the window by (updated), first those that are not canceled, then those that are.
+def list_page(access: StoreAccess, window: Window, cursor: Cursor | None, *, size: int = PAGE_SIZE) -> Page:
+    """The next receipts of the window by (updated), first those that are not canceled, then those that are; always a
+    hundred, whatever `size` says.
 
     was_canceled is never omitted: what that would mean is unknown (sheet section 3). Keyset, never a growing offset: a
     receipt that changes leaves the list, and all behind it slide. Whether the bounds include their second is not

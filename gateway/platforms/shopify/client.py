@@ -25,12 +25,16 @@ from gateway.domain.problems import (
 from gateway.domain.window import Window
 from gateway.http import Answer
 from gateway.platforms import fields
-from gateway.platforms.base import App, Budget, Count, Cursor, Found, Gone, LookUp, Page, Shop, StoreAccess
+from gateway.platforms.base import App, Budget, Count, Cursor, Found, Gone, Head, LookUp, Page, Shop, StoreAccess
 from gateway.platforms.shopify import queries
-from gateway.platforms.shopify.orders import gid
+from gateway.platforms.shopify.orders import gid, marks
 
 PAGE_SIZE = 50
+HEADS_SIZE = 250
 LINES = 10
+MOST_WHOLE = 100
+BY_ID = (10, LINES, 500.0)
+"""Orders asked for by id at once to begin with, the lines of each, and what that may cost."""
 SMALLEST = (10, 5)
 """50 orders of 10 lines to begin with; 10 of 5 stays under the cap of 1,000 by every known reading of the costs."""
 
@@ -161,14 +165,15 @@ def _search(window: Window) -> str:
     return f"updated_at:>='{window.from_.strftime(form)}' AND updated_at:<'{window.until.strftime(form)}'"
 
 
-def list_page(access: StoreAccess, window: Window, cursor: Cursor | None) -> Page:
+def list_page(access: StoreAccess, window: Window, cursor: Cursor | None, *, size: int | None = None) -> Page:
     """The next orders of the window by updated time, in pages that shrink until their cost is allowed."""
-    state = dict(cursor or {"after": None, "first": PAGE_SIZE, "lines": LINES})
+    state = dict(cursor or {"after": None, "first": PAGE_SIZE, "lines": LINES, "cost": 600})
+    state["first"] = min(size or state["first"], MOST_WHOLE)
     while True:
         variables = {"first": state["first"], "lines": state["lines"], "after": state["after"],
                      "query": _search(window)}  # fmt: skip
         try:
-            data, errors, answer = ask(access, queries.ORDERS, variables, cost=float(state.get("cost", 600)))
+            data, errors, answer = ask(access, queries.ORDERS, variables, cost=float(state["cost"]))
             break
         except TooCostly as error:
             if (state["first"], state["lines"]) == SMALLEST:
@@ -176,21 +181,55 @@ def list_page(access: StoreAccess, window: Window, cursor: Cursor | None) -> Pag
             smaller = max(SMALLEST[0], int(state["first"] * 900 / error.cost))
             lines = SMALLEST[1] if smaller == SMALLEST[0] else state["lines"]
             state.update(first=min(smaller, state["first"]), lines=lines, cost=error.cost)
+    nodes, following = _nodes(data, answer, state)
+    denied = _denied(errors)
+    orders = [_found(access, node, answer, denied) for node in nodes]
+    # A misspelt filter is ignored by Shopify and returns everything; and an order that moves on meanwhile has left.
+    orders = [order for order in orders if order.updated_at is None or order.updated_at in window]
+    return Page(orders, following, answer.observed_at)
+
+
+def list_heads(access: StoreAccess, window: Window, cursor: Cursor | None) -> Page:
+    """The next 250 heads: scalars cost nothing, so a page costs what its 250 orders do bare."""
+    state = dict(cursor or {"after": None, "first": HEADS_SIZE, "cost": 260})
+    variables = {"first": state["first"], "after": state["after"], "query": _search(window)}
+    try:
+        data, _, answer = ask(access, queries.HEADS, variables, cost=float(state["cost"]))
+    except TooCostly as error:
+        if state["first"] <= SMALLEST[0]:
+            raise
+        smaller = max(SMALLEST[0], int(state["first"] * 900 / error.cost))
+        return list_heads(access, window, {**state, "first": min(smaller, state["first"] - 1), "cost": error.cost})
+    nodes, following = _nodes(data, answer, state)
+    heads = [Head(gid(node.get("id")), _updated_at(node), marks(node)) for node in nodes]
+    heads = [head for head in heads if head.updated_at is None or head.updated_at in window]
+    return Page((), following, answer.observed_at, heads)
+
+
+def _nodes(
+    data: Mapping[str, Any], answer: Answer, state: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], Cursor | None]:
+    """A page's orders, and where the next one begins, at what cost."""
     connection = data.get("orders")
     if not isinstance(connection, dict) or not isinstance(connection.get("nodes"), list):
         raise answer.not_json("it is not a list of orders")
-    denied = _denied(errors)
-    orders = [_found(access, node, answer, denied) for node in connection["nodes"] if isinstance(node, dict)]
-    # A misspelt filter is ignored by Shopify and returns everything; and an order that moves on meanwhile has left.
-    orders = [order for order in orders if order.updated_at is None or order.updated_at in window]
+    nodes = [node for node in connection["nodes"] if isinstance(node, dict)]
     info = connection.get("pageInfo") or {}
     if not info.get("hasNextPage"):
-        return Page(orders, None, answer.observed_at)
+        return nodes, None
+    return nodes, {**state, "after": info.get("endCursor"), "cost": _requested(answer) or state["cost"]}
+
+
+def _requested(answer: Answer) -> float | None:
     extensions = _envelope(answer)
-    asked = extensions.cost.requested_query_cost if extensions and extensions.cost else None
-    following = {"after": info.get("endCursor"), "first": state["first"], "lines": state["lines"],
-                 "cost": asked or state.get("cost", 600)}  # fmt: skip
-    return Page(orders, following, answer.observed_at)
+    return extensions.cost.requested_query_cost if extensions and extensions.cost else None
+
+
+def _updated_at(node: Mapping[str, Any]) -> datetime | None:
+    try:
+        return fields.optional_instant(node, "updatedAt")
+    except Refused:
+        return None
 
 
 def _denied(errors: Sequence[Mapping[str, Any]]) -> frozenset[PartName]:
@@ -214,39 +253,39 @@ def _found(access: StoreAccess, node: dict[str, Any], answer: Answer, denied: fr
         if observed_at is None or later.observed_at is None:
             observed_at = None
     node["lineItems"] = lines
-    moment: datetime | None
-    try:
-        moment = fields.optional_instant(node, "updatedAt")
-    except Refused:
-        moment = None
-    return Found(gid(node.get("id")), moment, msgspec.json.encode(node), observed_at, denied)
+    return Found(gid(node.get("id")), _updated_at(node), msgspec.json.encode(node), observed_at, denied)
 
 
 def fetch_orders(access: StoreAccess, ids: Sequence[str]) -> Iterator[LookUp]:
     """For each id exactly one answer. Shopify says null for an order that is gone and for one behind its wall of
     60 days alike: whoever knows when the order was placed tells the two apart (`look_back`)."""
-    for begin in range(0, len(ids), SMALLEST[0]):
-        yield from _by_ids(access, ids[begin : begin + SMALLEST[0]])
+    rest = list(ids)
+    while rest:
+        first, lines, cost = access.sizes.get("by id", BY_ID)
+        some = rest[:first]
+        try:
+            looks = _by_ids(access, some, lines, cost)
+        except TooCostly as error:
+            if (len(some), lines) == (1, SMALLEST[1]):
+                raise
+            smaller = min(max(1, int(len(some) * 900 / error.cost)), max(1, len(some) - 1))
+            access.sizes["by id"] = (smaller, SMALLEST[1] if smaller <= SMALLEST[0] else lines, error.cost)
+            continue
+        rest = rest[len(some) :]
+        yield from looks
 
 
-def _by_ids(access: StoreAccess, ids: Sequence[str]) -> Iterator[LookUp]:
-    """Some orders in one query, or in halves of it where their cost is not allowed."""
-    gids = [f"gid://shopify/Order/{identity}" for identity in ids]
-    try:
-        data, errors, answer = ask(access, queries.ORDERS_BY_ID, {"ids": gids, "lines": SMALLEST[1]}, cost=300)
-    except TooCostly:
-        if len(ids) == 1:
-            raise
-        middle = len(ids) // 2
-        yield from _by_ids(access, ids[:middle])
-        yield from _by_ids(access, ids[middle:])
-        return
+def _by_ids(access: StoreAccess, ids: Sequence[str], lines: int, cost: float) -> list[LookUp]:
+    variables = {"ids": [f"gid://shopify/Order/{identity}" for identity in ids], "lines": lines}
+    data, errors, answer = ask(access, queries.ORDERS_BY_ID, variables, cost=cost)
     nodes = data.get("nodes")
     if not isinstance(nodes, list) or len(nodes) != len(ids):
         raise answer.not_json("it is not a list of orders")
     denied = _denied(errors)
-    for identity, node in zip(ids, nodes, strict=True):
-        yield _found(access, node, answer, denied) if node else Gone(identity, answer.observed_at)
+    return [
+        _found(access, node, answer, denied) if node else Gone(identity, answer.observed_at)
+        for identity, node in zip(ids, nodes, strict=True)
+    ]
 
 
 def count(access: StoreAccess, window: Window) -> Count | None:

@@ -46,6 +46,14 @@ _DISPLAY_FULFILMENT = {"FULFILLED": "fulfilled", "PARTIALLY_FULFILLED": "partial
 """The API has more words (open, in progress, on hold …); the webhook knows them all as null."""
 
 
+def marks(head: Mapping[str, Any]) -> dict[str, str]:
+    """What a head shows of the core, in the core's own words."""
+    paid = _PAYMENT.get(fields.text(head, "displayFinancialStatus").lower(), "unknown")
+    shown = _DISPLAY_FULFILMENT.get(fields.text(head, "displayFulfillmentStatus"), "")
+    status = "cancelled" if head.get("cancelledAt") else "closed" if head.get("closedAt") else "open"
+    return {"status": status, "payment_status": paid, "fulfilment_status": _FULFILMENT[shown]}
+
+
 def normalise(payload: Payload, *, kind: Kind, granted: Collection[PartName] = ("core", "person")) -> Normalised:
     """One order in either form. Raises Refused(payload.field) naming the field that can't be read."""
     order = payload if kind == "webhook" else _as_webhook(payload)

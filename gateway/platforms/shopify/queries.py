@@ -34,6 +34,13 @@ ORDERS = f"""query Orders($first: Int!, $after: String, $query: String!, $lines:
   }}
 }}"""
 
+HEADS = """query Heads($first: Int!, $after: String, $query: String!) {
+  orders(first: $first, after: $after, query: $query, sortKey: UPDATED_AT) {
+    pageInfo { hasNextPage endCursor }
+    nodes { id updatedAt displayFinancialStatus displayFulfillmentStatus cancelledAt closedAt }
+  }
+}"""
+
 ORDERS_BY_ID = f"""query OrdersById($ids: [ID!]!, $lines: Int!) {{
   nodes(ids: $ids) {{ ... on Order {{ {_ORDER} }} }}
 }}"""
@@ -48,4 +55,11 @@ COUNT = """query Count($query: String!) { ordersCount(query: $query, limit: null
 
 SHOP = """query Shop { shop { id name myshopifyDomain currencyCode ianaTimezone } }"""
 
-ALL = {"orders": ORDERS, "orders by id": ORDERS_BY_ID, "more lines": MORE_LINES, "count": COUNT, "shop": SHOP}
+ALL = {
+    "orders": ORDERS,
+    "heads": HEADS,
+    "orders by id": ORDERS_BY_ID,
+    "more lines": MORE_LINES,
+    "count": COUNT,
+    "shop": SHOP,
+}

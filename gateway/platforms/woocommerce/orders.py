@@ -15,6 +15,7 @@ from gateway.domain.order import (
     Person,
     Refund,
 )
+from gateway.domain.problems import Refused
 from gateway.platforms import fields
 from gateway.platforms.base import Kind, Normalised, Payload
 
@@ -24,6 +25,15 @@ _FULFILMENT: dict[str, FulfilmentStatus] = {
     "failed": "cancelled",
     "refunded": "cancelled",
 }
+
+
+def marks(head: Payload) -> dict[str, str]:
+    """What a head shows of the core, as the core's JSON writes it."""
+    try:
+        total = fields.money(head, "total", fields.places(fields.text(head, "currency")))
+        return {"status": fields.text(head, "status"), "total": str(total)}
+    except Refused:
+        return {"status": "?"}  # equal to nothing: the whole order will say what is wrong with it
 
 
 def normalise(
