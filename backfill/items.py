@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import text
 
 from backfill.runs import Taken
 from gateway.db.engine import cursor as cursor_of
+from gateway.orders import misses
 
 
 class Item(NamedTuple):
@@ -63,17 +63,5 @@ def record(tx: Transaction, taken: Taken, items: Sequence[Item], *, number: int,
             if brought and updated_at is not None and updated_at >= since:
                 counted["missed"] += 1
     if counted["missed"] and taken.kind != "preview":
-        _note_misses(tx, taken, counted["missed"])
+        misses.note(tx, taken.account_id, taken.connection_id, missed=counted["missed"])
     return counted
-
-
-def _note_misses(tx: Transaction, taken: Taken, missed: int) -> None:
-    """Per store and day: how many changes no webhook had brought."""
-    tx.execute(
-        text(
-            "INSERT INTO misses AS m (account_id, connection_id, day, missed)"
-            " VALUES (:account, :connection, (now() AT TIME ZONE 'UTC')::date, :missed)"
-            " ON CONFLICT (connection_id, day) DO UPDATE SET missed = m.missed + excluded.missed"
-        ),
-        {"account": taken.account_id, "connection": taken.connection_id, "missed": missed},
-    )

@@ -363,7 +363,9 @@ orders = Table(
     Column("connection_id", BigInteger, ForeignKey("connections.id"), nullable=False),
     Column("external_id", Text, nullable=False, comment="the platform's id"),
     # Part core and its version.
-    Column("core_epoch", SmallInteger),
+    Column("core_epoch", SmallInteger, comment="how often the source went back"),
+    Column("core_epoch_at", DateTime(timezone=True), comment="when this epoch began: the first sight of it"),
+    Column("core_back_at", DateTime(timezone=True), comment="first sight that the source went back, not yet believed"),
     _instant("core_updated_at"),
     Column("core_settled", Boolean),
     _instant("core_observed_at"),
@@ -373,6 +375,8 @@ orders = Table(
     Column("core_words", Text, comment="what search finds it by"),
     # Part person and its version.
     Column("person_epoch", SmallInteger),
+    _instant("person_epoch_at"),
+    _instant("person_back_at"),
     _instant("person_updated_at"),
     Column("person_settled", Boolean),
     _instant("person_observed_at"),
@@ -471,7 +475,7 @@ changes = Table(
     _instant("observed_at"),
     Column("settled", Boolean),
     Column("fields", JSONB, nullable=False, server_default="[]", comment="list of [field, from, to]"),
-    CheckConstraint("kind IN ('created', 'updated', 'removed', 'restored', 'erased')", name="kind"),
+    CheckConstraint("kind IN ('created', 'updated', 'went_back', 'removed', 'restored', 'erased')", name="kind"),
     CheckConstraint("source IN ('delivery', 'run', 'reread', 'user', 'privacy')", name="source"),
     Index(None, "account_id", "order_id", "id"),
     comment="One entry of an order's history for each applied change. source_id: the delivery or run behind it.",

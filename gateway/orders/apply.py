@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from psycopg import Cursor
 from psycopg.rows import namedtuple_row
@@ -18,21 +18,15 @@ from sqlalchemy import Connection
 
 from gateway.db.engine import cursor as cursor_of
 from gateway.domain.order import SHAPE, PartName
+from gateway.orders import guard, misses, ties
 from gateway.orders.changes import differences
 from gateway.orders.payloads import DataKey, Payloads, place_of_order
-from gateway.orders.reading import Part, Reading, canonical, digest
+from gateway.orders.reading import Key, Part, Reading, canonical, digest
 from gateway.orders.rereads import Wish, want
 from gateway.platforms import REGISTRY, fields
 
 Outcome = Literal["created", "updated", "unchanged", "newer_here", "superseded"]
 Source = Literal["delivery", "run", "reread", "user"]
-
-
-class Key(NamedTuple):
-    """An order's name: sorted, so that two writers never wait for each other in a circle."""
-
-    connection_id: int
-    external_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,161 +52,6 @@ class Removal:
     source_id: int | None = None
 
 
-# --- the statement ---------------------------------------------------------------------------------------------
-_PART = ("epoch", "updated_at", "settled", "observed_at", "digest")
-_TYPES = {
-    "epoch": "int2", "updated_at": "timestamptz", "settled": "bool", "observed_at": "timestamptz",
-    "digest": "bytea", "shape": "int2", "words": "text",
-}  # fmt: skip
-
-
-def _columns() -> list[tuple[str, str]]:
-    columns = [("account_id", "int8"), ("connection_id", "int8"), ("external_id", "text")]
-    for part in ("core", "person"):
-        columns += [(f"{part}_{name}", kind) for name, kind in _TYPES.items()]
-        columns.append((part, "bytea"))
-    return [
-        *columns,
-        ("raw", "bytea"), ("raw_kind", "text"), ("person_raw", "bytea"), ("person_raw_kind", "text"),
-        ("existence_observed_at", "timestamptz"), ("number", "text"), ("placed_at", "timestamptz"),
-        ("payment_status", "text"), ("fulfilment_status", "text"), ("currency", "text"), ("total", "numeric"),
-        ("item_count", "int4"), ("customer_name", "text"),
-    ]  # fmt: skip
-
-
-def _wins(part: str) -> str:
-    """The version rule: only the greater version is written (DESIGN section 6); an erased person never again."""
-    mask = " AND o.erased_at IS NULL" if part == "person" else ""
-    new = ", ".join(f"excluded.{part}_{name}" for name in _PART)
-    old = ", ".join(f"o.{part}_{name}" for name in _PART)
-    return f"(excluded.{part}_digest IS NOT NULL AND (o.{part}_digest IS NULL OR ({new}) > ({old})){mask})"
-
-
-_EXISTS = (
-    "(excluded.existence_observed_at IS NOT NULL AND (o.existence_observed_at IS NULL"
-    " OR excluded.existence_observed_at > o.existence_observed_at))"
-)
-"""A read that found it at the very second of one that found it gone does not lift the tombstone: both are ordered
-by (time, gone), and the tie is read again."""
-
-
-def _upsert() -> str:
-    core, person = _wins("core"), _wins("person")
-    columns = _columns()
-    values = ", ".join(f"convert_from({n}, 'UTF8')::json" if n in ("core", "person") else n for n, _ in columns)
-    sets = []
-    for part, wins in (("core", core), ("person", person)):
-        changed = (
-            f"({wins} AND (excluded.{part}_digest, excluded.{part}_shape)"
-            f" IS DISTINCT FROM (o.{part}_digest, o.{part}_shape))"
-        )
-        sets += [f"{part}_{n} = CASE WHEN {wins} THEN excluded.{part}_{n} ELSE o.{part}_{n} END" for n in _PART]
-        # Equal content is not written again: its TOASTed value stays where it is.
-        sets += [
-            f"{n} = CASE WHEN {changed} THEN excluded.{n} ELSE o.{n} END"
-            for n in (f"{part}_shape", f"{part}_words", part)
-        ]
-    listing = ("number", "placed_at", "payment_status", "fulfilment_status", "currency", "total", "item_count")
-    sets += [f"{name} = CASE WHEN {core} THEN excluded.{name} ELSE o.{name} END" for name in listing]
-    sets.append(f"customer_name = CASE WHEN {person} THEN excluded.customer_name ELSE o.customer_name END")
-    # The payload follows its part: at another updated_at, digest or shape. One payload serves both parts where it can.
-    newer = "(excluded.{0}_updated_at, excluded.{0}_digest, excluded.{0}_shape) IS DISTINCT FROM " \
-            "(o.{0}_updated_at, o.{0}_digest, o.{0}_shape)"  # fmt: skip
-    core_raw = f"({core} AND {newer.format('core')})"
-    person_raw = f"({person} AND {newer.format('person')})"
-    erased = "o.erased_at IS NOT NULL"  # a payload names the person too: none is kept beside an erased part
-    for name in ("raw", "raw_kind"):
-        sets.append(f"{name} = CASE WHEN {erased} THEN NULL WHEN {core_raw} THEN excluded.{name} ELSE o.{name} END")
-        sets.append(
-            f"person_{name} = CASE WHEN {erased} THEN NULL"
-            f" WHEN {core_raw} AND {person_raw} THEN excluded.person_{name}"
-            f" WHEN {person_raw} THEN coalesce(excluded.person_{name}, excluded.{name})"
-            f" WHEN {core_raw} AND o.person_digest IS NOT NULL THEN coalesce(o.person_{name}, o.{name})"
-            f" ELSE o.person_{name} END"
-        )
-    sets.append(
-        f"existence_observed_at = CASE WHEN {_EXISTS} THEN excluded.existence_observed_at"
-        " ELSE o.existence_observed_at END"
-    )
-    sets.append(f"removed_at = CASE WHEN {_EXISTS} THEN NULL ELSE o.removed_at END")
-    sets.append(
-        "changed_at = CASE WHEN"
-        f" ({core} AND excluded.core_digest IS DISTINCT FROM o.core_digest)"
-        f" OR ({person} AND excluded.person_digest IS DISTINCT FROM o.person_digest)"
-        f" OR ({_EXISTS} AND o.removed_at IS NOT NULL) THEN now() ELSE o.changed_at END"
-    )
-    returning = [
-        "new.id", "new.connection_id", "new.external_id", "old.id AS old_id", "old.removed_at AS old_removed_at",
-        "new.removed_at AS removed_at", "new.erased_at AS erased_at",
-    ]  # fmt: skip
-    for part in ("core", "person"):
-        returning += [
-            f"old.{part}_digest AS old_{part}_digest", f"new.{part}_digest AS {part}_digest",
-            f"old.{part}_shape AS old_{part}_shape", f"new.{part}_shape AS {part}_shape",
-            f"old.{part}_updated_at AS old_{part}_updated_at", f"new.{part}_updated_at AS {part}_updated_at",
-            f"new.{part}_observed_at AS {part}_observed_at", f"new.{part}_settled AS {part}_settled",
-            f"new.{part}_epoch AS {part}_epoch",
-            f"CASE WHEN old.{part}_digest IS DISTINCT FROM new.{part}_digest THEN old.{part}::text END AS old_{part}",
-        ]  # fmt: skip
-    returning += [
-        "CASE WHEN old.core_shape IS DISTINCT FROM new.core_shape THEN old.raw END AS old_core_raw",
-        "old.raw_kind AS old_core_raw_kind",
-        "CASE WHEN old.person_shape IS DISTINCT FROM new.person_shape THEN coalesce(old.person_raw, old.raw) END"
-        " AS old_person_raw",
-        "coalesce(old.person_raw_kind, old.raw_kind) AS old_person_raw_kind",
-    ]
-    return (
-        f"INSERT INTO orders AS o ({', '.join(n for n, _ in columns)})\n"
-        f"SELECT {values} FROM unnest({', '.join(f'%b::{kind}[]' for _, kind in columns)})\n"
-        f"AS i ({', '.join(n for n, _ in columns)})\n"
-        f"ON CONFLICT (connection_id, external_id) DO UPDATE SET\n  {', '.join(sets)}\n"
-        f"WHERE {core} OR {person} OR {_EXISTS}\n"
-        f"RETURNING {', '.join(returning)}"
-    )
-
-
-_UPSERT = _upsert()
-
-_STORED = """
-SELECT o.id, o.connection_id, o.external_id, o.removed_at, o.erased_at,
-       o.core_updated_at, o.core_settled, o.core_digest, o.core_shape,
-       o.person_updated_at, o.person_settled, o.person_digest, o.person_shape
-FROM orders o JOIN unnest(%b::int8[], %b::text[]) AS k (connection_id, external_id) USING (connection_id, external_id)
-"""
-
-_CHANGES = """
-WITH made AS (
-  INSERT INTO changes (account_id, connection_id, order_id, kind, parts, quiet, source, source_id,
-                       epoch, updated_at, observed_at, settled, fields)
-  VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id, account_id)
-INSERT INTO feed_pending (change_id, account_id) SELECT id, account_id FROM made
-"""
-
-_CREATED = """
-WITH made AS (
-  INSERT INTO changes (account_id, connection_id, order_id, kind, parts, quiet, source, source_id,
-                       epoch, updated_at, observed_at, settled)
-  SELECT a, c, o, 'created', CASE WHEN p THEN '{core,person}'::text[] ELSE '{core}' END, %s, %s, s, 0, u, t, f
-  FROM unnest(%b::int8[], %b::int8[], %b::int8[], %b::bool[], %b::int8[], %b::timestamptz[], %b::timestamptz[],
-              %b::bool[]) AS i (a, c, o, p, s, u, t, f)
-  RETURNING id, account_id)
-INSERT INTO feed_pending (change_id, account_id) SELECT id, account_id FROM made
-"""
-
-_REMOVE = """
-INSERT INTO orders AS o (account_id, connection_id, external_id, existence_observed_at, removed_at)
-SELECT a, c, e, t, t FROM unnest(%b::int8[], %b::int8[], %b::text[], %b::timestamptz[]) AS i (a, c, e, t)
-ON CONFLICT (connection_id, external_id) DO UPDATE SET
-  existence_observed_at = excluded.existence_observed_at, removed_at = excluded.removed_at,
-  changed_at = CASE WHEN o.removed_at IS NULL THEN now() ELSE o.changed_at END
-WHERE o.existence_observed_at IS NULL
-   OR (excluded.existence_observed_at, true) > (o.existence_observed_at, o.removed_at IS NOT NULL)
-RETURNING new.id, new.connection_id, new.external_id, old.removed_at AS old_removed_at,
-  old.core_digest AS core_digest, old.existence_observed_at AS old_existence_observed_at
-"""
-
-
-# --- applying --------------------------------------------------------------------------------------------------
 def apply(
     tx: Connection,
     readings: Sequence[Reading],
@@ -233,14 +72,14 @@ def apply(
     keys = sorted(best)
     data_keys = payloads.keys_of(tx, {key.connection_id for key in keys})
     with cursor_of(tx, row_factory=namedtuple_row) as cursor:
-        cursor.execute(_UPSERT, _arrays([best[key] for key in keys], data_keys))
+        cursor.execute(guard.UPSERT, _arrays([best[key] for key in keys], data_keys))
         written = {Key(row.connection_id, row.external_id): row for row in cursor.fetchall()}
         refused = [key for key in keys if key not in written]
         stored = _stored(cursor, refused)
         erased = {key for key, row in (written | stored).items() if row.erased_at is not None}
         if erased:
             # What they say of the person was not written, and is no difference either.
-            readings = [replace(each, person=None) if _key(each) in erased else each for each in readings]
+            readings = [replace(each, person=None) if each.key in erased else each for each in readings]
             best |= {key: replace(best[key], person=None) for key in erased}
         outcomes: dict[Key, Applied] = {}
         changes: list[tuple[Any, ...]] = []
@@ -263,18 +102,30 @@ def apply(
                     changes.append(change)
         _write_created(cursor, created, source, quiet)
         if changes:
-            cursor.executemany(_CHANGES, changes)
-    want(tx, _wishes(readings, best, written, stored))
+            cursor.executemany(guard.CHANGES, changes)
+    want(tx, ties.wishes(readings, best, written, stored))
+    if source == "delivery":
+        _note_contradictions(tx, [r for r in readings if r.key in stored and ties.contradicts(r, stored[r.key])])
+    if len(readings) > len(best):
+        again = _within_epochs(readings, best, written | stored)
+        for reading, applied in zip(
+            again,
+            apply(tx, again, source=source, platforms=platforms, payloads=payloads, quiet=quiet),
+            strict=True,
+        ):
+            best[reading.key] = reading
+            if outcomes[reading.key].outcome not in ("created", "updated"):
+                outcomes[reading.key] = applied
     return _answers(readings, best, outcomes)
 
 
 def foresee(tx: Connection, readings: Sequence[Reading]) -> list[Outcome]:
     """What `apply` would make of these readings of different orders, without writing anything."""
     with cursor_of(tx, row_factory=namedtuple_row) as cursor:
-        stored = _stored(cursor, [_key(reading) for reading in readings])
+        stored = _stored(cursor, [reading.key for reading in readings])
     outcomes: list[Outcome] = []
     for reading in readings:
-        there = stored.get(_key(reading))
+        there = stored.get(reading.key)
         if there is None or there.core_digest is None:
             outcomes.append("created")
         elif there.removed_at is None and _same(
@@ -302,7 +153,7 @@ def remove(tx: Connection, removals: Iterable[Removal], *, source: Source, quiet
     done = dict.fromkeys(latest, False)
     with cursor_of(tx, row_factory=namedtuple_row) as cursor:
         cursor.execute(
-            _REMOVE,
+            guard.REMOVE,
             (
                 [row.account_id for row in rows],
                 [row.connection_id for row in rows],
@@ -317,7 +168,7 @@ def remove(tx: Connection, removals: Iterable[Removal], *, source: Source, quiet
             done[key] = True
             removal = latest[key]
             cursor.execute(
-                _CHANGES,
+                guard.CHANGES,
                 (removal.account_id, removal.connection_id, row.id, "removed", ["existence"], quiet, source,
                  removal.source_id, 0, None, removal.observed_at, True, Jsonb([])),
             )  # fmt: skip
@@ -328,18 +179,38 @@ def remove(tx: Connection, removals: Iterable[Removal], *, source: Source, quiet
     return done
 
 
-def _key(reading: Reading) -> Key:
-    return Key(reading.connection_id, reading.external_id)
-
-
 def _reduce(readings: Sequence[Reading]) -> dict[Key, Reading]:
     """The greatest reading of each order, part by part: a key twice in one statement is an error."""
     best: dict[Key, Reading] = {}
     for reading in readings:
-        key = _key(reading)
+        key = reading.key
         other = best.get(key)
         best[key] = reading if other is None else _merge(other, reading)
     return best
+
+
+def _within_epochs(readings: Sequence[Reading], best: dict[Key, Reading], there: dict[Key, Any]) -> list[Reading]:
+    """For orders whose source once went back, and that stand in the batch more than once: the greatest reading by
+    their epochs, where it is another than the one that was greatest without them."""
+    of_later_epochs = {key for key, row in there.items() if (row.core_epoch or 0) + (row.person_epoch or 0) > 0}
+    placed = [_placed(reading, there[reading.key]) for reading in readings if reading.key in of_later_epochs]
+    return [
+        reading
+        for key, reading in sorted(_reduce(placed).items())
+        if [part.version[1:] for _, part in reading.parts] != [part.version[1:] for _, part in best[key].parts]
+    ]
+
+
+def _placed(reading: Reading, there: Any) -> Reading:
+    """The reading with the epochs that its parts belong to: what was observed before one began is of the one before."""
+
+    def place(part: Part, name: PartName) -> Part:
+        began, epoch = getattr(there, f"{name}_epoch_at"), getattr(there, f"{name}_epoch") or 0
+        before = began is not None and part.version.observed_at < began
+        return replace(part, version=part.version._replace(epoch=epoch - before))
+
+    person = None if reading.person is None else place(reading.person, "person")
+    return replace(reading, core=place(reading.core, "core"), person=person)
 
 
 def _merge(one: Reading, two: Reading) -> Reading:
@@ -371,7 +242,7 @@ def _answers(readings: Sequence[Reading], best: dict[Key, Reading], outcomes: di
     told: set[Key] = set()
     answers = []
     for reading in readings:
-        key = _key(reading)
+        key = reading.key
         outcome = outcomes[key]
         if reading.core.version.digest != best[key].core.version.digest:
             outcome = replace(outcome, outcome="superseded")
@@ -387,13 +258,13 @@ def _arrays(rows: Sequence[Reading], data_keys: dict[int | None, DataKey]) -> li
     def sealed(reading: Reading, payload: bytes | None) -> bytes | None:
         if payload is None:
             return None
-        return data_keys[reading.connection_id].seal(payload, place_of_order(*_key(reading)))
+        return data_keys[reading.connection_id].seal(payload, place_of_order(*reading.key))
 
     lists: list[list[Any]] = [
         [r.account_id for r in rows], [r.connection_id for r in rows], [r.external_id for r in rows]
     ]  # fmt: skip
     for parts in ([r.core for r in rows], [r.person for r in rows]):
-        for index in range(len(_PART)):
+        for index in range(len(guard.PART)):
             lists.append([None if p is None else p.version[index] for p in parts])
         lists.append([None if p is None else p.shape for p in parts])
         lists.append([None if p is None else p.words for p in parts])
@@ -409,7 +280,7 @@ def _stored(cursor: Cursor[Any], keys: Sequence[Key]) -> dict[Key, Any]:
     """What stands where the guard refused: the upsert has locked these rows, so it is what refused."""
     if not keys:
         return {}
-    cursor.execute(_STORED, ([key.connection_id for key in keys], [key.external_id for key in keys]))
+    cursor.execute(guard.STORED, ([key.connection_id for key in keys], [key.external_id for key in keys]))
     return {Key(row.connection_id, row.external_id): row for row in cursor.fetchall()}
 
 
@@ -439,11 +310,13 @@ def _judge(
     restored = row.old_removed_at is not None and row.removed_at is None
     if not parts and not restored:
         return ("newer_here" if refused else "unchanged"), None
-    kind = "restored" if restored else ("created" if row.old_core_digest is None else "updated")
+    went_back = row.old_core_digest is not None and row.core_epoch > row.old_core_epoch
+    kind = "restored" if restored else "created" if row.old_core_digest is None else "updated"
     version = reading.core.version
     change = (
-        reading.account_id, reading.connection_id, row.id, kind, parts or ["existence"], quiet, source,
-        reading.source_id, version.epoch, version.updated_at, version.observed_at, version.settled, Jsonb(rows),
+        reading.account_id, reading.connection_id, row.id, "went_back" if went_back else kind,
+        parts or ["existence"], quiet, source, reading.source_id, row.core_epoch,
+        version.updated_at, version.observed_at, version.settled, Jsonb(rows),
     )  # fmt: skip
     return ("created" if kind == "created" else "updated"), change
 
@@ -473,12 +346,18 @@ class _Shapes:
         return part is not None and digest(canonical(part)) == new_digest
 
 
+def _note_contradictions(tx: Connection, readings: Sequence[Reading]) -> None:
+    for connection_id in sorted({reading.connection_id for reading in readings}):
+        of_store = [reading for reading in readings if reading.connection_id == connection_id]
+        misses.note(tx, of_store[0].account_id, connection_id, contradicted=len(of_store))
+
+
 def _write_created(cursor: Cursor[Any], created: list[tuple[Reading, Any]], source: Source, quiet: bool) -> None:
     if not created:
         return
     readings = [reading for reading, _ in created]
     cursor.execute(
-        _CREATED,
+        guard.CREATED,
         (
             quiet,
             source,
@@ -491,76 +370,4 @@ def _write_created(cursor: Cursor[Any], created: list[tuple[Reading, Any]], sour
             [reading.core.version.observed_at for reading in readings],
             [reading.core.version.settled for reading in readings],
         ),
-    )
-
-
-# --- ties ------------------------------------------------------------------------------------------------------
-def _wishes(
-    readings: Sequence[Reading], best: dict[Key, Reading], written: dict[Key, Any], stored: dict[Key, Any]
-) -> list[Wish]:
-    """Which orders only another read can settle.
-
-    Two readings of one updated_at with different content, neither settled: which came last within that second is
-    unknown until a settled read. A webhook refused by a settled read of its very second, with other content, is a
-    contradiction. A webhook about an order that a read found gone hints that it is back.
-    """
-    wishes = []
-    for reading in readings:
-        key = _key(reading)
-        row = written.get(key)
-        if _tied_within(reading, best[key]) or (
-            _tied_before(reading, row) if row is not None else _tied_with(reading, stored[key])
-        ):
-            wishes.append(_wish(reading, "tie", reading.reread_at))
-        state = row if row is not None else stored[key]
-        if state.removed_at is not None and (reading.exists_at is None or reading.exists_at >= state.removed_at):
-            wishes.append(_wish(reading, "webhook_after_removal", None))
-    return wishes
-
-
-def _wish(reading: Reading, reason: str, due_at: datetime | None) -> Wish:
-    return Wish(reading.account_id, reading.connection_id, reading.external_id, reason, due_at, reading.source_id)
-
-
-def _parts(reading: Reading) -> list[tuple[str, Part]]:
-    return [("core", reading.core)] + ([("person", reading.person)] if reading.person is not None else [])
-
-
-def _tied_within(reading: Reading, best: Reading) -> bool:
-    for name, part in _parts(reading):
-        other: Part | None = getattr(best, name)
-        if (
-            other is not None
-            and not part.version.settled
-            and part.version.updated_at == other.version.updated_at
-            and part.version.digest != other.version.digest
-        ):
-            return True
-    return False
-
-
-def _tied_before(reading: Reading, row: Any) -> bool:
-    """Against what stood there before this write, and what stands there now."""
-    for name, part in _parts(reading):
-        if part.version.settled:
-            continue
-        old = getattr(row, f"old_{name}_digest")
-        same_shape = getattr(row, f"old_{name}_shape") in (None, part.shape)
-        if (
-            old is not None
-            and same_shape
-            and old != part.version.digest
-            and getattr(row, f"old_{name}_updated_at") == part.version.updated_at
-        ):
-            return True
-    return False
-
-
-def _tied_with(reading: Reading, there: Any) -> bool:
-    return any(
-        not part.version.settled
-        and getattr(there, f"{name}_updated_at") == part.version.updated_at
-        and getattr(there, f"{name}_digest") != part.version.digest
-        and getattr(there, f"{name}_shape") == part.shape
-        for name, part in _parts(reading)
     )

@@ -39,6 +39,13 @@ class Listing(NamedTuple):
     item_count: int
 
 
+class Key(NamedTuple):
+    """An order's name: sorted, so that two writers never wait for each other in a circle."""
+
+    connection_id: int
+    external_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """`exists_at`: for reads alone, when the order was seen to be there; a webhook proves no existence."""
@@ -59,6 +66,15 @@ class Reading:
     person_raw: bytes | None = None
     person_raw_kind: Kind | None = None
     """The payload of the person part, where it came with another one than the core."""
+
+    @property
+    def key(self) -> Key:
+        return Key(self.connection_id, self.external_id)
+
+    @property
+    def parts(self) -> list[tuple[PartName, Part]]:
+        """The parts that it carries, by name."""
+        return [("core", self.core)] if self.person is None else [("core", self.core), ("person", self.person)]
 
 
 _encode = msgspec.json.Encoder(decimal_format="string", order=None).encode

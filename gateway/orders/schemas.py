@@ -65,7 +65,7 @@ class ChangeSchema(Schema):
     order_id = fields.Integer()
     store_id = fields.Integer(attribute="connection_id")
     at = Instant()
-    kind = fields.String(metadata={"description": "created, updated, removed or restored"})
+    kind = fields.String(metadata={"description": "created, updated, went_back, removed, restored or erased"})
     quiet = fields.Boolean()
     source = fields.String(metadata={"description": "delivery, run, reread or user"})
     source_id = fields.Integer(allow_none=True)

@@ -60,6 +60,7 @@ DELIVERY: Mapping[str, Word] = {
 CHANGE: Mapping[str, Word] = {
     "created": ("ok", lazy_gettext("Created")),
     "updated": ("info", lazy_gettext("Updated")),
+    "went_back": ("wait", lazy_gettext("The store went back")),
     "removed": ("bad", lazy_gettext("Removed")),
     "restored": ("ok", lazy_gettext("Restored")),
     "erased": ("mute", lazy_gettext("Customer erased")),

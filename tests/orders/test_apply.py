@@ -268,16 +268,6 @@ def test_a_release_that_reads_more_still_tells_a_real_update(desk: Desk) -> None
     assert desk.write(desk.reading(kind="api", updated=50, observed=200, status="refunded")) == ["updated"]
 
 
-def test_a_later_epoch_wins_over_any_time(desk: Desk) -> None:
-    """The column and its place in the order of versions; the rule that raises it comes with the sync's proof."""
-    now, back = desk.reading(updated=900, status="completed"), desk.reading(updated=1, status="processing")
-    desk.write(now)
-    raised = replace(back, core=replace(back.core, version=back.core.version._replace(epoch=1)))
-
-    assert desk.write(raised) == ["updated"]
-    assert desk.status() == "processing"
-
-
 def test_versions_compare_in_the_order_of_their_fields() -> None:
     base = Version(0, T0, False, T0, b"a")
     later = T0 + timedelta(seconds=1)

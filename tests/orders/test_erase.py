@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,6 @@ from tests.simulation import Simulation
 from webhooks import inbox, retention
 
 MARKED = ("Marktestperson", "Zebrafink")
-
-
-@pytest.fixture
-def simulation(clean_database: str) -> Iterator[Simulation]:
-    with Simulation(clean_database) as simulation:
-        simulation.open_account()
-        yield simulation
 
 
 def _places_that_name(simulation: Simulation, word: str) -> list[str]:

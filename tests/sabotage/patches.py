@@ -38,13 +38,19 @@ PATCHES = (
     Patch(
         "guard-without-where",
         "P2 to P4: a duplicate changes nothing, the newest wins",
-        (("gateway/orders/apply.py", '        f"WHERE {core} OR {person} OR {_EXISTS}\\n"\n', ""),),
+        (
+            (
+                "gateway/orders/guard.py",
+                "WHERE {core} OR {person} OR {_EXISTS} OR {_behind('core')} OR",
+                "WHERE true OR",
+            ),
+        ),
         ("tests/orders/test_apply.py",),
     ),
     Patch(
         "guard-believes-the-last",
         "P3 and P4: any order converges, the newest wins",
-        (("gateway/orders/apply.py", "OR ({new}) > ({old}))", "OR true)"),),
+        (("gateway/orders/guard.py", "OR ({new}) > ({old})", "OR true"),),
         ("tests/orders/test_apply.py",),
     ),
     Patch(
@@ -52,17 +58,29 @@ PATCHES = (
         "P4: newest wins, also within one second",
         (
             (
-                "gateway/orders/apply.py",
-                'new = ", ".join(f"excluded.{part}_{name}" for name in _PART)',
-                'new = ", ".join(f"excluded.{part}_{name}" for name in _PART if name != "settled")',
+                "gateway/orders/guard.py",
+                '*(f"excluded.{part}_{name}" for name in PART[1:])',
+                '*(f"excluded.{part}_{name}" for name in PART[1:] if name != "settled")',
             ),
             (
-                "gateway/orders/apply.py",
-                'old = ", ".join(f"o.{part}_{name}" for name in _PART)',
-                'old = ", ".join(f"o.{part}_{name}" for name in _PART if name != "settled")',
+                "gateway/orders/guard.py",
+                'old = ", ".join(f"o.{part}_{name}" for name in PART)',
+                'old = ", ".join(f"o.{part}_{name}" for name in PART if name != "settled")',
             ),
         ),
         ("tests/orders/test_apply.py",),
+    ),
+    Patch(
+        "went-back-believed-at-once",
+        "P4: one look at an older state, by a replica that lags, is not a source that went back",
+        (("gateway/orders/guard.py", "interval '60 seconds'", "interval '0 seconds'"),),
+        ("tests/orders/test_epochs.py",),
+    ),
+    Patch(
+        "late-webhook-of-another-epoch",
+        "P3: what was sent before the source went back does not undo it",
+        (("gateway/orders/guard.py", "THEN o.{part}_epoch - 1 ELSE", "THEN o.{part}_epoch ELSE"),),
+        ("tests/orders/test_epochs.py",),
     ),
     Patch(
         "checkpoint-in-a-commit-of-its-own",
@@ -87,9 +105,8 @@ PATCHES = (
         (
             (
                 "gateway/orders/apply.py",
-                "        cursor.execute(_UPSERT, _arrays([best[key] for key in keys]))\n",
-                "        earlier = _stored(cursor, keys)\n"
-                "        cursor.execute(_UPSERT, _arrays([best[key] for key in keys]))\n",
+                "        cursor.execute(guard.UPSERT, ",
+                "        earlier = _stored(cursor, keys)\n        cursor.execute(guard.UPSERT, ",
             ),
             (
                 "gateway/orders/apply.py",
@@ -110,9 +127,9 @@ PATCHES = (
             ),
             (
                 "backfill/runner.py",
-                '" hidden = hidden + :hidden, missed = missed + :missed"\n'
+                '" drifted = drifted + :drifted"\n'
                 "                \" WHERE id = :id AND fence = :fence AND state = 'running'\"",
-                '" hidden = hidden + :hidden, missed = missed + :missed"\n                " WHERE id = :id"',
+                '" drifted = drifted + :drifted"\n                " WHERE id = :id"',
             ),
         ),
         ("tests/backfill/test_runs.py",),
