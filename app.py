@@ -14,8 +14,8 @@ import click
 from flask import Flask
 
 from backfill import api as runs_api
-from backfill import catch_up, runner
 from backfill import pages as runs_pages
+from backfill import runner, schedule
 from backfill.commands import sync
 from config.logging import configure_logging
 from config.settings import Settings, load_settings
@@ -158,7 +158,7 @@ def _work(settings: Settings, access: Access) -> None:
             "feed": sequence,
             "rereads": lambda stop: rereads.dispatch(database, stop),
             "runs": lambda stop: runner.dispatch(database, stop),
-            "catch-up": lambda stop: catch_up.watch(database, stop),
+            "schedule": lambda stop: schedule.watch(access, stop),
             "subscriptions": lambda stop: subscriptions.watch(database, stop),
         },
         context={

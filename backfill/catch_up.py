@@ -1,18 +1,12 @@
-"""Catch-up: the same runner over what happened since the connection was last known to be in step."""
+"""Catch-up: what happened since the connection was last known to be in step, and how often that is asked."""
 
 from __future__ import annotations
 
-import threading
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-import procrastinate
-from sqlalchemy import text
-
-from backfill import runs
-from gateway import jobs
-from gateway.connections.access import Access
 from gateway.connections.model import Connection
-from gateway.db.engine import Database
 from gateway.domain.window import Window, floor_second
 
 OVERLAP = timedelta(minutes=15)
@@ -21,9 +15,23 @@ OVERLAP = timedelta(minutes=15)
 COMMIT_DELAY = timedelta(seconds=5)
 """Platforms stamp an order before they commit it: what is younger is left to the next run."""
 
-WANTED_SECONDS = 2.0
-NOT_MORE_OFTEN_THAN = timedelta(minutes=1)
-"""Refused requests wish a catch-up too, and a stranger can send many."""
+POLLED_SHARE = 0.6
+"""Of a day's calls, for catch-up: the rest is for webhooks' orders, merchants and reserve (Etsy sheet, section 4)."""
+
+QUIET_CALLS = 2
+"""What a catch-up of a quiet Etsy shop asks: what was updated, of the orders that are not canceled and of those that
+are. tests/backfill/test_schedule.py counts them."""
+
+SHORTEST, LONGEST = timedelta(seconds=60), timedelta(hours=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """A shop whose platform counts the app's calls by the day."""
+
+    connection_id: int
+    last_webhook_at: datetime | None
+    last_order_at: datetime | None
 
 
 def window_since(connection: Connection, now: datetime) -> Window:
@@ -33,41 +41,28 @@ def window_since(connection: Connection, now: datetime) -> Window:
     return Window(min(floor_second(in_step - OVERLAP), until), until)
 
 
-def open_for(database: Database, *, wanted_only: bool) -> int:
-    """Queue a catch-up for each connection (that wishes one); how many were queued."""
-    condition = (
-        " AND catch_up_wanted_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sync_runs r WHERE r.connection_id = c.id"
-        " AND r.kind = 'catch_up' AND r.created_at > now() - :pause)"
-        if wanted_only
-        else ""
-    )
-    opened = 0
-    with database.transaction() as tx:
-        rows = tx.execute(
-            text(f"SELECT * FROM connections c WHERE state <> 'disconnected'{condition} FOR UPDATE SKIP LOCKED"),  # noqa: S608 - constants only
-            {"pause": NOT_MORE_OFTEN_THAN} if wanted_only else {},
-        ).mappings().all()  # fmt: skip
-        for row in rows:
-            connection = Connection.of(row)
-            run_id = runs.open_catch_up(tx, connection, window_since(connection, datetime.now(UTC)))
-            opened += run_id is not None
-            if run_id is not None:
-                tx.execute(
-                    text("UPDATE connections SET catch_up_wanted_at = NULL WHERE id = :id"), {"id": connection.id}
-                )
-    return opened
+def intervals(shops: Sequence[Polled], calls_per_day: float, now: datetime) -> dict[int, timedelta]:
+    """How long each shop waits between two catch-ups, so that all together stay within their share of a day's calls.
+
+    The formula is the Etsy sheet's (section 4): shops whose webhooks come may wait five times as long, those that sold
+    within the hour a third, those that sold nothing for a week four times as long.
+    """
+    even = len(shops) * QUIET_CALLS * 86_400 / (POLLED_SHARE * calls_per_day)
+    waits = {shop.connection_id: _clamped(even * _patience(shop, now)) for shop in shops}
+    planned = sum(QUIET_CALLS * 86_400 / wait for wait in waits.values())
+    scale = max(1.0, planned / (POLLED_SHARE * calls_per_day))
+    return {connection_id: timedelta(seconds=wait * scale) for connection_id, wait in waits.items()}
 
 
-def watch(database: Database, stop: threading.Event) -> None:
-    """At the worker's start catch up everywhere; then wherever a webhook could not be answered 2xx."""
-    open_for(database, wanted_only=False)
-    while not stop.wait(WANTED_SECONDS):
-        open_for(database, wanted_only=True)
+def _patience(shop: Polled, now: datetime) -> float:
+    is_told = shop.last_webhook_at is not None and shop.last_webhook_at > now - timedelta(days=1)
+    factor = 5.0 if is_told else 1.0
+    if shop.last_order_at is not None and shop.last_order_at > now - timedelta(hours=1):
+        return factor / 3
+    if shop.last_order_at is None or shop.last_order_at < now - timedelta(days=7):
+        return factor * 4
+    return factor
 
 
-@jobs.app.periodic(cron="*/15 * * * *")
-@jobs.app.task(name="catch_up.all", queueing_lock="catch_up.all", pass_context=True)
-def all_connections(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - it is always given
-    """Every 15 minutes: what the webhooks missed is found without anyone asking."""
-    access: Access = context.additional_context["access"]
-    open_for(access.database, wanted_only=False)
+def _clamped(seconds: float) -> float:
+    return min(max(seconds, SHORTEST.total_seconds()), LONGEST.total_seconds())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import procrastinate
 import structlog
@@ -25,12 +25,14 @@ from gateway import jobs
 from gateway.connections import model
 from gateway.connections.access import Access
 from gateway.connections.model import Connection
+from gateway.connections.pacing import Purpose
 from gateway.db.engine import Database
 from gateway.domain.order import PARTS, PartName
 from gateway.domain.points import reached
 from gateway.domain.problems import (
     ORDER_HIDDEN,
     RUN_SUPERSEDED,
+    STORE_THROTTLED,
     TOKEN_REVOKED,
     UNEXPECTED,
     GatewayError,
@@ -44,7 +46,7 @@ from gateway.orders.apply import Removal, apply, foresee, remove
 from gateway.orders.lookups import judge
 from gateway.orders.reading import Reading, read_order
 from gateway.platforms import REGISTRY, fields
-from gateway.platforms.base import Cursor, Found, Gone, Head, Hidden, Page, StoreAccess
+from gateway.platforms.base import Cursor, Found, Gone, Head, Hidden, LookUp, Page, StoreAccess
 
 log = structlog.get_logger("backfill.runner")
 
@@ -66,7 +68,7 @@ DISPATCH_SECONDS = 2.0
 
 
 class _Yield(Exception):
-    """A merchant's run waits: this catch-up goes on after it, from its checkpoint."""
+    """A run waits that goes before this one, which goes on after it, from its checkpoint."""
 
 
 def dispatch(database: Database, stop: threading.Event) -> None:
@@ -97,6 +99,17 @@ def _take(access: Access, connection_id: int) -> Taken | None:
         return runs.take(tx, connection_id, now=datetime.now(UTC))
 
 
+class Looked(NamedTuple):
+    """What was asked for singly: the orders found, what becomes of the others, the last one answered, and what cut the
+    asking short."""
+
+    found: Sequence[Found]
+    removals: Sequence[Removal]
+    items: Sequence[Item]
+    last: str = ""
+    cut_short: Retry | None = None
+
+
 @dataclass(slots=True)
 class Runner:
     """One run in one worker. All that must survive stands in sync_runs and run_items."""
@@ -111,7 +124,8 @@ class Runner:
         """Go on from the checkpoint to a verdict, or leave the run waiting or stopped with its reason."""
         self._state = {
             "slices": [], "slice": 0, "verdicts": [], "cursor": None, "pass": 1, "attempt": 1, "known": None,
-            "tail": None, "equal": 0, "sample_from": None, "after": "", "failures": 0, **self.taken.checkpoint,
+            "tail": None, "equal": 0, "sample_from": None, "after": "", "stretch": "", "failures": 0,
+            **self.taken.checkpoint,
         }  # fmt: skip
         life = self.access.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
@@ -144,19 +158,27 @@ class Runner:
             connection = model.get(tx, self.taken.connection_id)
         assert connection is not None
         self._connection = connection
-        self._store = self.access.store(connection)
+        self._store = self.access.store(connection, purpose=_purpose(self.taken))
         if self.taken.is_new:
             self._freeze()
-        if self.taken.kind == "retry":
-            self._retry()
+        if self.taken.kind in ("retry", "settle"):
+            self._read_singly()
             return
         while self._state["slice"] < len(self._state["slices"]):
             self._work_on(slices.Slice.of(self._state["slices"][self._state["slice"]]))
         self._finish(verdict.of_all([verdict.Decision(*each) for each in self._state["verdicts"]]))
 
+    @property
+    def _lists_once(self) -> bool:
+        """Whether this is a catch-up at a platform that counts the app's calls by the day: it asks for no more than it
+        must, so that it can come by more often. The last answer, whenever it was, tells the store's clock."""
+        able = REGISTRY[self._connection.platform].capabilities
+        return self.taken.kind == "catch_up" and not self.taken.deep and able.calls_per_day > 0
+
     def _freeze(self) -> None:
         """Fix the window by the store's own clock, which one call to it tells; the key is proven by the same call."""
-        REGISTRY[self._connection.platform].shop(self._store)
+        if not self._lists_once:
+            REGISTRY[self._connection.platform].shop(self._store)
         now = datetime.now(UTC)
         with self.access.database.transaction() as tx:
             connection = model.get(tx, self._connection.id)
@@ -165,19 +187,15 @@ class Runner:
         window = self.taken.window
         if self.taken.days is not None:
             window = runs.window_of_days(self.taken.days, now, connection.skew)
-        elif self.taken.kind == "catch_up":
+        elif self.taken.kind == "catch_up" and not self.taken.deep:
             window = catch_up.window_since(connection, now)
         self._probe_granted(window)
-        if self.taken.kind != "retry":
-            parts = slices.cut(
-                self.access.database, self._store, connection, window,
-                deep=self.taken.deep, preview=self.taken.kind == "preview",
-            )  # fmt: skip
+        expected: int | None = None
+        if self.taken.kind not in ("retry", "settle"):
+            parts = slices.cut(self.access.database, self._store, connection, window, self.taken)
             self._state["slices"] = [part.to_store() for part in parts]
             counts = [part.expected for part in parts]
             expected = None if None in counts else sum(count for count in counts if count is not None)
-        else:
-            expected = None
         with self.access.database.transaction() as tx:
             self._hold(tx)
             tx.execute(
@@ -226,7 +244,11 @@ class Runner:
     def _pages(self, part: slices.Slice) -> Iterator[tuple[Page, Cursor | None]]:
         """Pages in order; the next one is asked for while this one is written."""
         platform = REGISTRY[self._connection.platform]
-        ask = platform.list_heads if part.by_heads and platform.list_heads is not None else platform.list_page
+        ask: Callable[..., Page] = platform.list_page
+        if part.by_placed and platform.relist is not None:
+            ask = platform.relist
+        elif part.by_heads and platform.list_heads is not None:
+            ask = platform.list_heads
         with ThreadPoolExecutor(1, thread_name_prefix="next-page") as ahead:
             coming: Future[Page] | None = ahead.submit(ask, self._store, part.window, self._state["cursor"])
             while coming is not None:
@@ -240,39 +262,41 @@ class Runner:
     def _write(self, page: Page, following: Cursor | None, *, number: int, is_sample: bool = False) -> None:
         """Apply a page in ONE transaction with its items, counters and checkpoint; a crash repeats it, uncounted."""
         checkpoint = {**self._state, "cursor": following, "failures": 0}
-        orders, removals, items = self._whole(page, checkpoint, number) if page.heads else (page.orders, [], [])
-        readings, failed = self._read(orders, datetime.now(UTC))
-        items = [*items, *failed]
+        looked = self._whole(page, checkpoint, number) if page.heads else Looked(page.orders, [], [])
+        if looked.cut_short is not None:
+            checkpoint = {**self._state, "failures": 0}  # the page comes again, with less to ask for
+        readings, failed = self._read(looked.found, datetime.now(UTC))
+        items = [*looked.items, *failed]
         with self.access.database.transaction() as tx:
             self._hold(tx)
             applied = self._apply(tx, readings)
-            remove(tx, removals, source="run", quiet=self.taken.quiet)
+            remove(tx, looked.removals, source="run", quiet=self.taken.quiet)
             counted = record(tx, self.taken, items + applied, number=number, since=self._connection.installed_at)
             if is_sample:
                 counted["sampled"] = len(applied)
                 counted["drifted"] = sum(item.outcome == "updated" for item in applied)
             reached("inside_page")
             self._count(tx, counted, checkpoint)
-            self._note_granted(tx, orders)
-            interrupted = self.taken.kind == "catch_up" and _merchant_waits(tx, self.taken.connection_id)
+            self._note_granted(tx, looked.found)
+            interrupted = runs.is_outranked(tx, self.taken)
             reached("before_page_commit")
         reached("after_page_commit")
         self._state = checkpoint
         if counted["drifted"]:
             log.warning("run.drift", run=self.taken.id, orders=counted["drifted"])
+        if looked.cut_short is not None:
+            raise looked.cut_short
         if interrupted:
             raise _Yield
 
-    def _whole(
-        self, page: Page, checkpoint: dict[str, Any], number: int
-    ) -> tuple[Sequence[Found], list[Removal], list[Item]]:
+    def _whole(self, page: Page, checkpoint: dict[str, Any], number: int) -> Looked:
         """The whole orders of a page of heads that are missing, differ or are not settled, and what becomes of the
         others without them. Which of the equal ones a sample may begin with is noted in the checkpoint."""
         with self.access.database.transaction() as tx:
             standings = list(zip(page.heads, heads.compare(tx, self._connection, page.heads), strict=True))
         if self.taken.kind == "preview":
             outcomes = {"missing": "created", "differs": "updated", "unsettled": "unchanged", "equal": "unchanged"}
-            return [], [], [Item(h.external_id, outcomes[standing], h.updated_at) for h, standing in standings]
+            return Looked([], [], [Item(h.external_id, outcomes[standing], h.updated_at) for h, standing in standings])
         # A catch-up comes by too often to settle what a webhook brought and the marks confirm: the nightly job does.
         enough = {"equal", "unsettled"} if self.taken.kind == "catch_up" else {"equal"}
         equal = [head for head, standing in standings if standing in enough]
@@ -282,30 +306,43 @@ class Runner:
             if head.updated_at is not None and random.random() * checkpoint["equal"] < 1:  # noqa: S311 - no secret
                 checkpoint["sample_from"] = head.updated_at.isoformat()
         items = [Item(head.external_id, "unchanged", head.updated_at) for head in equal]
-        found, removals, more = self._fetch(page.heads, wanted)
+        looked = self._fetch(page.heads, wanted)
         known = {item.external_id for item in items}
-        return [order for order in found if order.external_id not in known], removals, items + more
+        found = [order for order in looked.found if order.external_id not in known]
+        return looked._replace(found=found, items=[*items, *looked.items])
 
-    def _fetch(self, listed: Sequence[Head], wanted: Sequence[Head]) -> tuple[list[Found], list[Removal], list[Item]]:
+    def _fetch(self, listed: Sequence[Head], wanted: Sequence[Head]) -> Looked:
         """Whole orders by their ids; or, where so many are wanted that this costs less, their stretch of the list."""
         platform = REGISTRY[self._connection.platform]
         ids = [head.external_id for head in wanted]
         moments = [head.updated_at for head in wanted if head.updated_at is not None]
         ranged: list[Found] = []
-        if moments and len(wanted) > platform.capabilities.by_id_share * len(listed):
+        begin = floor_second(min(moments)).isoformat() if moments else ""
+        # A stretch that was cut short and has not moved since is one that the budget can't bear: by id some come along.
+        if begin not in ("", self._state["stretch"]) and len(wanted) > platform.capabilities.by_id_share * len(listed):
+            self._state["stretch"] = begin
             stretch = Window(floor_second(min(moments)), floor_second(max(moments)) + timedelta(seconds=1))
+            cut_short: Retry | None = None
             cursor: Cursor | None = None
             while True:
-                part = platform.list_page(self._store, stretch, cursor)
+                try:
+                    part = platform.list_page(self._store, stretch, cursor)
+                except Retry as error:
+                    if not ranged:
+                        raise
+                    cut_short = error
+                    break
                 ranged += part.orders
                 cursor = part.cursor
                 if cursor is None:
                     break
             named = set(ids)
             ranged = list({order.external_id: order for order in ranged if order.external_id in named}.values())
+            if cut_short is not None:
+                return Looked(ranged, [], [], cut_short=cut_short)
             ids = sorted(named - {order.external_id for order in ranged})
-        found, removals, items = self._look_up(ids)
-        return ranged + found, removals, items
+        looked = self._look_up(ids)
+        return looked._replace(found=[*ranged, *looked.found])
 
     def _sample(self, part: slices.Slice) -> None:
         """Read one in a hundred of the equal orders all the same, from a random one on: what differs is drift."""
@@ -325,11 +362,20 @@ class Runner:
             if cursor is None:
                 return
 
-    def _look_up(self, ids: Sequence[str]) -> tuple[list[Found], list[Removal], list[Item]]:
-        """Ask for single orders: those found, and what becomes of those that are gone or hidden."""
+    def _look_up(self, ids: Sequence[str]) -> Looked:
+        """Ask for single orders. What was answered before the store's budget ran out is kept: or a store whose budget
+        is smaller than what was asked for would never come to an end."""
         platform = REGISTRY[self._connection.platform]
-        looks = list(platform.fetch_orders(self._store, ids)) if ids else []
+        looks: list[LookUp] = []
+        cut_short: Retry | None = None
+        try:
+            looks.extend(platform.fetch_orders(self._store, ids) if ids else ())
+        except Retry as error:
+            if not looks:
+                raise
+            cut_short = error
         reached("after_look_up")
+        last = looks[-1].external_id if looks else ""
         with self.access.database.transaction() as tx:
             looks = judge(tx, platform, self._connection.id, looks, datetime.now(UTC))
         gone = [look for look in looks if isinstance(look, Gone)]
@@ -342,7 +388,7 @@ class Runner:
         items += [
             Item(look.external_id, "hidden", None, ORDER_HIDDEN.code) for look in looks if isinstance(look, Hidden)
         ]
-        return [look for look in looks if isinstance(look, Found)], removals, items
+        return Looked([look for look in looks if isinstance(look, Found)], removals, items, last, cut_short)
 
     def _read(self, orders: Sequence[Found], received_at: datetime) -> tuple[list[Reading], list[Item]]:
         """Each order as a reading, or as a failed item with its reason: one bad payload stops no page."""
@@ -394,15 +440,15 @@ class Runner:
         How many orders of the slice were seen, and the verdict; None: list once more.
         """
         if self.taken.kind != "preview":
-            self._look_up_unlisted(part.window)
+            self._look_up_unlisted(part)
         counted = REGISTRY[self._connection.platform].count(self._store, part.window)
-        if self.taken.kind != "preview":
+        if self.taken.kind != "preview" and not self._lists_once:
             # After the count, so that what left the slice before it is known to have left. What changes between the
             # two makes them differ, and one more listing decides.
             self._list_tail()
         with self.access.database.transaction() as tx:
-            seen = verdict.seen_in_window(tx, self.taken.id, part.window, self._state["pass"])
-        return seen, verdict.decide(seen, counted, self._state["attempt"], self._state["known"])
+            seen = verdict.seen(tx, self.taken.id, part, self._state["pass"])
+        return seen, verdict.decide(seen, counted, self._state["attempt"], self._state["known"], once=self._lists_once)
 
     def _list_tail(self) -> None:
         """Orders that changed since the window was frozen left it: they are read here."""
@@ -418,35 +464,46 @@ class Runner:
         self._state["tail"] = max(frozen, floor_second(theirs - CLOCK_BLUR)).isoformat()
         self._state["cursor"] = cursor
 
-    def _look_up_unlisted(self, window: Window) -> None:
-        """Stored live orders of the window that no page named: found, gone or hidden, each asked for singly."""
+    def _look_up_unlisted(self, part: slices.Slice) -> None:
+        """Stored live orders of the slice that no page named: found, gone or hidden, each asked for singly."""
         while True:
             with self.access.database.transaction() as tx:
-                ids = verdict.unlisted(tx, self.taken, window, self._state["pass"], LOOK_UPS)
+                ids = verdict.unlisted(tx, self.taken, part, self._state["pass"], LOOK_UPS)
             if not ids:
                 return
             self._write_looks(ids, {**self._state, "failures": 0})
 
-    def _retry(self) -> None:
-        """The failed orders of the run before this one, each asked for again; its own counters never change."""
+    def _read_singly(self) -> None:
+        """Orders by their ids: those that failed in the run before this one, whose own counters never change; or those
+        that no read has settled."""
         while True:
             with self.access.database.transaction() as tx:
-                ids = verdict.failed_before(tx, self.taken, self._state["after"], LOOK_UPS)
+                if self.taken.kind == "retry":
+                    ids = verdict.failed_before(tx, self.taken, self._state["after"], LOOK_UPS)
+                else:
+                    ids = verdict.unsettled(tx, self._connection, self._state["after"], LOOK_UPS, datetime.now(UTC))
             if not ids:
                 break
             self._write_looks(ids, {**self._state, "failures": 0, "after": ids[-1]})
         self._finish(verdict.Decision("complete", None, ""))
 
     def _write_looks(self, ids: Sequence[str], checkpoint: dict[str, Any]) -> None:
-        found, removals, items = self._look_up(ids)
-        readings, failed = self._read(found, datetime.now(UTC))
+        looked = self._look_up(ids)
+        if looked.cut_short is not None and checkpoint["after"]:
+            checkpoint = {**checkpoint, "after": looked.last}
+        readings, failed = self._read(looked.found, datetime.now(UTC))
         with self.access.database.transaction() as tx:
             self._hold(tx)
-            items += failed + self._apply(tx, readings)
-            remove(tx, removals, source="run", quiet=self.taken.quiet)
+            items = [*looked.items, *failed, *self._apply(tx, readings)]
+            remove(tx, looked.removals, source="run", quiet=self.taken.quiet)
             counted = record(tx, self.taken, items, number=-self._state["pass"], since=self._connection.installed_at)
             self._count(tx, counted, checkpoint)
+            interrupted = runs.is_outranked(tx, self.taken)
         self._state = checkpoint
+        if looked.cut_short is not None:
+            raise looked.cut_short
+        if interrupted:
+            raise _Yield
 
     # --- the run's own row -------------------------------------------------------------------------------------
     def _hold(self, tx: Transaction) -> None:
@@ -541,6 +598,10 @@ class Runner:
         if isinstance(error, Superseded):
             log.warning("run.superseded", run=self.taken.id)
             return
+        if error.problem is STORE_THROTTLED:
+            # A spent budget is no failure: the run waits as long as it takes, and is shown as waiting.
+            self._leave("queued", error, wait=timedelta(seconds=min(max(error.after_seconds, 1.0), 3600.0)))
+            return
         self._state["failures"] += 1
         if self._state["failures"] >= MAX_FAILURES:
             self._stop(error)
@@ -564,11 +625,8 @@ class Superseded(Retry):
         super().__init__(RUN_SUPERSEDED)
 
 
-def _merchant_waits(tx: Transaction, connection_id: int) -> bool:
-    return (
-        tx.execute(
-            text("SELECT 1 FROM sync_runs WHERE connection_id = :id AND kind <> 'catch_up' AND state = 'queued'"),
-            {"id": connection_id},
-        ).first()
-        is not None
-    )
+def _purpose(taken: Taken) -> Purpose:
+    """Who waits for what this run asks of the store."""
+    if taken.kind == "settle" or (taken.kind == "catch_up" and taken.deep):
+        return "background"
+    return "catch_up" if taken.kind == "catch_up" else "user"

@@ -39,6 +39,10 @@ FROZEN_AFTER = timedelta(seconds=120)
 """A worker that gave no sign of life for so long is overtaken; its fencing number keeps it from writing."""
 
 
+RANK = """CASE WHEN kind IN ('manual', 'preview', 'retry') THEN 0 WHEN kind = 'catch_up' AND NOT deep THEN 1
+  WHEN kind = 'settle' THEN 2 ELSE 3 END"""
+"""Who goes first at a store: people, then what just happened, then what is only to be confirmed."""
+
 MENDED_BY_RECONNECTING = frozenset(
     {problem.code for problem in (TOKEN_REVOKED, PERMISSION_MISSING, SHOP_GONE, SHOP_FROZEN, STORE_NOT_CONNECTED)}
 )
@@ -189,11 +193,11 @@ def resume_mended(tx: Connection) -> int:
         text(
             "SELECT DISTINCT ON (r.connection_id) r.id, r.connection_id FROM sync_runs r"
             " JOIN connections c ON c.id = r.connection_id"
-            " WHERE r.state = 'stopped' AND r.kind <> 'catch_up' AND r.problem = ANY(:codes)"
+            " WHERE r.state = 'stopped' AND r.kind NOT IN ('catch_up', 'settle') AND r.problem = ANY(:codes)"
             " AND r.finished_at > now() - :kept AND c.state IN ('connected', 'degraded')"
             " AND c.state_since > r.finished_at"
             " AND NOT EXISTS (SELECT 1 FROM sync_runs o WHERE o.connection_id = r.connection_id AND o.id > r.id"
-            "                 AND o.kind <> 'catch_up')"
+            "                 AND o.kind NOT IN ('catch_up', 'settle'))"
             " ORDER BY r.connection_id, r.id DESC"
         ),
         {"codes": sorted(MENDED_BY_RECONNECTING), "kept": KEPT_FOR},
@@ -224,14 +228,33 @@ def is_first_import(tx: Connection, store_id: int) -> bool:
     return done is None
 
 
-def open_catch_up(tx: Connection, connection: model.Connection, window: Window, *, deep: bool = False) -> int | None:
-    """Queue a catch-up run of a connection; None while one is queued or running already."""
+def open_by_itself(
+    tx: Connection, connection: model.Connection, kind: str, window: Window, *, deep: bool = False
+) -> bool:
+    """Queue a run that nobody asked for, catch_up or settle; False while the same is on its way already."""
     there = tx.execute(
-        text("SELECT 1 FROM sync_runs WHERE connection_id = :id AND kind = 'catch_up'"
+        text("SELECT 1 FROM sync_runs WHERE connection_id = :id AND kind = :kind AND deep = :deep"
              " AND state IN ('queued', 'running')"),
-        {"id": connection.id},
+        {"id": connection.id, "kind": kind, "deep": deep},
     ).first()  # fmt: skip
-    return None if there is not None else _insert(tx, connection, "catch_up", window, deep=deep)
+    if there is None:
+        _insert(tx, connection, kind, window, deep=deep)
+    return there is None
+
+
+def is_outranked(tx: Connection, taken: Taken) -> bool:
+    """Whether another run of the store is due that goes before this one."""
+    return (
+        tx.execute(
+            text(
+                f"SELECT 1 FROM sync_runs WHERE connection_id = :connection AND state = 'queued'"  # noqa: S608 - constants only
+                " AND (waiting_until IS NULL OR waiting_until <= now())"
+                f" AND {RANK} < (SELECT {RANK} FROM sync_runs WHERE id = :id)"
+            ),
+            {"connection": taken.connection_id, "id": taken.id},
+        ).first()
+        is not None
+    )
 
 
 def _hold_store(tx: Connection, scope: AccountScope, store_id: int) -> model.Connection:
@@ -253,7 +276,8 @@ def _asked_for(tx: Connection, store_id: int) -> Sequence[Row[Any]]:
     """What people asked for and is not done yet, in the order in which it will be worked on."""
     return tx.execute(
         text("SELECT id, kind, days, deep, parent_id, state FROM sync_runs WHERE connection_id = :id"
-             " AND kind <> 'catch_up' AND state IN ('queued', 'running') ORDER BY state = 'running' DESC, id"),
+             " AND kind NOT IN ('catch_up', 'settle') AND state IN ('queued', 'running')"
+             " ORDER BY state = 'running' DESC, id"),
         {"id": store_id},
     ).all()  # fmt: skip
 
@@ -280,7 +304,7 @@ def _insert(
 def take(tx: Connection, connection_id: int, *, now: datetime) -> Taken | None:
     """The run of this connection that has to be worked on next, with a new fencing number.
 
-    A merchant's run goes before a catch-up. None while a living worker has one, or nothing is due.
+    A merchant's run goes before those that begin by themselves. None while a living worker has one, or nothing is due.
     """
     tx.execute(text("SELECT 1 FROM connections WHERE id = :id FOR UPDATE"), {"id": connection_id})
     row = tx.execute(
@@ -296,8 +320,8 @@ def take(tx: Connection, connection_id: int, *, now: datetime) -> Taken | None:
     else:
         row = tx.execute(
             text(
-                "SELECT * FROM sync_runs WHERE connection_id = :id AND state = 'queued'"
-                " AND (waiting_until IS NULL OR waiting_until <= :now) ORDER BY kind = 'catch_up', id LIMIT 1"
+                "SELECT * FROM sync_runs WHERE connection_id = :id AND state = 'queued'"  # noqa: S608 - constants only
+                f" AND (waiting_until IS NULL OR waiting_until <= :now) ORDER BY {RANK}, id LIMIT 1"
             ),
             {"id": connection_id, "now": now},
         ).mappings().first()  # fmt: skip
@@ -338,7 +362,7 @@ def due_connections(tx: Connection) -> list[int]:
 # --- reading ---------------------------------------------------------------------------------------------------
 _SELECT = """
 SELECT r.*, c.name AS store_name, c.platform, c.time_zone, u.email AS requested_by_email,
-  (SELECT min(o.id) FROM sync_runs o WHERE o.connection_id = r.connection_id AND o.kind <> 'catch_up'
+  (SELECT min(o.id) FROM sync_runs o WHERE o.connection_id = r.connection_id AND o.kind NOT IN ('catch_up', 'settle')
      AND o.id <> r.id AND (o.state = 'running' OR (o.state = 'queued' AND o.id < r.id))) AS waits_for
 FROM sync_runs r JOIN connections c ON c.id = r.connection_id LEFT JOIN users u ON u.id = r.requested_by
 WHERE r.account_id = :account

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, text
 
 from backfill.runs import Taken
-from gateway.domain.window import Window
+from backfill.slices import Slice
+from gateway.connections import model
+from gateway.platforms import REGISTRY
 from gateway.platforms.base import Count
 
 OUTCOMES = ("created", "updated", "unchanged", "newer_here", "failed", "removed", "hidden")
 
 MAX_PASSES = 3
+
+LISTED_ONCE = "the platform has no count, and a catch-up lists once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,36 +30,65 @@ class Decision:
     detail: str
 
 
-def seen_in_window(tx: Connection, run_id: int, window: Window, number: int) -> int:
-    """Distinct orders that the last listing named and that have not left the window since."""
+def seen(tx: Connection, run_id: int, part: Slice, number: int) -> int:
+    """Distinct orders that the last listing named and that have not left the slice since; when an order was placed
+    does not change, so by that none leaves."""
     return int(
         tx.execute(
             text(
                 "SELECT count(*) FROM run_items WHERE run_id = :run AND pass >= :pass AND outcome <> 'removed'"
-                " AND (updated_at IS NULL OR (updated_at >= :from AND updated_at < :until))"
+                " AND (:placed OR updated_at IS NULL OR (updated_at >= :from AND updated_at < :until))"
             ),
-            {"run": run_id, "pass": number, "from": window.from_, "until": window.until},
+            {"run": run_id, "pass": number, "placed": part.by_placed, "from": part.window.from_,
+             "until": part.window.until},
         ).scalar_one()
-    )
+    )  # fmt: skip
 
 
-def unlisted(tx: Connection, taken: Taken, window: Window, number: int, limit: int) -> list[str]:
-    """Orders of the window that this listing did not name and that were not looked up yet: stored ones that live, and
+_UNLISTED = """
+SELECT o.external_id FROM orders o LEFT JOIN run_items i ON i.run_id = :run AND i.external_id = o.external_id
+WHERE o.account_id = :account AND o.connection_id = :connection AND o.{column} >= :from AND o.{column} < :until
+  AND o.removed_at IS NULL AND o.core_digest IS NOT NULL AND (i.run_id IS NULL OR abs(i.pass) < :pass)
+UNION SELECT external_id FROM run_items WHERE run_id = :run AND outcome = 'failed' AND abs(pass) < :pass
+  AND (:placed OR (updated_at >= :from AND updated_at < :until))
+ORDER BY external_id LIMIT :limit
+"""
+
+
+def unlisted(tx: Connection, taken: Taken, part: Slice, number: int, limit: int) -> list[str]:
+    """Orders of the slice that this listing did not name and that were not looked up yet: stored ones that live, and
     what an earlier listing of this run named and could not store."""
     return list(
         tx.execute(
+            text(_UNLISTED.replace("{column}", "placed_at" if part.by_placed else "core_updated_at")),
+            {"run": taken.id, "account": taken.account_id, "connection": taken.connection_id,
+             "from": part.window.from_, "until": part.window.until, "pass": number, "placed": part.by_placed,
+             "limit": limit},
+        ).scalars()
+    )  # fmt: skip
+
+
+def unsettled(tx: Connection, connection: model.Connection, after: str, limit: int, now: datetime) -> list[str]:
+    """Live orders that no read has settled yet and that one would settle now, in the order of their ids.
+
+    What the platform does not show any more, or a part that may not be read now, is not waited for.
+    """
+    able = REGISTRY[connection.platform].capabilities
+    theirs = now - connection.skew
+    return list(
+        tx.execute(
+            # orders_unsettled_idx
             text(
-                "SELECT o.external_id FROM orders o LEFT JOIN run_items i"
-                " ON i.run_id = :run AND i.external_id = o.external_id"
-                " WHERE o.connection_id = :connection AND o.core_updated_at >= :from AND o.core_updated_at < :until"
-                " AND o.removed_at IS NULL AND o.core_digest IS NOT NULL"
-                " AND (i.run_id IS NULL OR abs(i.pass) < :pass)"
-                " UNION SELECT external_id FROM run_items WHERE run_id = :run AND outcome = 'failed'"
-                " AND abs(pass) < :pass AND updated_at >= :from AND updated_at < :until"
-                " ORDER BY external_id LIMIT :limit"
+                "SELECT external_id FROM orders WHERE connection_id = :id AND external_id > :after"
+                " AND removed_at IS NULL AND core_digest IS NOT NULL"
+                " AND (core_settled IS FALSE OR person_settled IS FALSE)"
+                " AND (core_settled IS FALSE OR (:person AND erased_at IS NULL)) AND core_updated_at < :before"
+                " AND placed_at > :since ORDER BY external_id LIMIT :limit"
             ),
-            {"run": taken.id, "connection": taken.connection_id, "from": window.from_, "until": window.until,
-             "pass": number, "limit": limit},
+            {"id": connection.id, "after": after, "person": "person" in connection.granted_parts,
+             "before": theirs - able.settled_after,
+             "since": datetime.min.replace(tzinfo=UTC) if able.look_back is None else theirs - able.look_back,
+             "limit": limit},
         ).scalars()
     )  # fmt: skip
 
@@ -81,8 +115,12 @@ def of_all(decisions: Sequence[Decision]) -> Decision:
     return Decision(worst, expected, "; ".join(decision.detail for decision in decisions if decision.detail))
 
 
-def decide(seen: int, counted: Count | None, number: int, before: int | None) -> Decision | None:
-    """The verdict, or None to list once more. `before`: what the listing before this one saw, if there was one."""
+def decide(seen: int, counted: Count | None, number: int, before: int | None, *, once: bool) -> Decision | None:
+    """The verdict, or None to list once more. `before`: what the listing before this one saw, if there was one.
+
+    `once`: where the platform has no count, one listing must do: the next catch-up lists its last 15 minutes again,
+    and calls are counted by the day.
+    """
     if counted is not None and counted.exact:
         if counted.orders == seen:
             return Decision("complete", counted.orders, "")
@@ -93,6 +131,8 @@ def decide(seen: int, counted: Count | None, number: int, before: int | None) ->
             "incomplete", counted.orders, f"the platform counts {counted.orders} orders, {seen} were listed"
             if missing > 0 else f"the platform counts {counted.orders} orders, fewer than the {seen} it listed",
         )  # fmt: skip
+    if once:
+        return Decision("unknown", None, LISTED_ONCE)
     if before is not None and before == seen:
         return Decision("complete", None, "")
     return None if number < MAX_PASSES else Decision("unknown", None, "each listing differed from the one before")

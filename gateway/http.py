@@ -28,6 +28,7 @@ from gateway.domain.window import floor_second
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_RETRY_AFTER_SECONDS = 6 * 3600.0
 USER_AGENT = "OrderSyncGateway/1"
 
 
@@ -73,6 +74,14 @@ class Answer:
         """Our clock minus the platform's, to the second."""
         date = self.date
         return None if date is None else self.received_at - date
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that the platform asks us to wait, at most six hours; None: it names none in seconds."""
+        try:
+            return min(max(float(self.headers["retry-after"]), 1.0), MAX_RETRY_AFTER_SECONDS)
+        except (KeyError, ValueError):
+            return None
 
     def json(self) -> Any:
         """The body as JSON, or Retry: a firewall's page is not the platform's answer."""

@@ -109,7 +109,13 @@ class _Unpaced:
     def reserve(self, *_: Any, **__: Any) -> float:
         return 0.0
 
+    def blocked_for(self, *_: Any) -> float:
+        return 0.0
+
     def correct(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def block(self, *_: Any, **__: Any) -> None:
         pass
 
 

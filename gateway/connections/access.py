@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from gateway.connections import model, pacing
 from gateway.connections.model import Connection
+from gateway.connections.pacing import Purpose
 from gateway.db.engine import Database
 from gateway.domain.problems import STORE_NOT_CONNECTED, STORE_THROTTLED, NeedsMerchant, Retry
 from gateway.http import Answer, Http
@@ -50,25 +51,35 @@ class Access:
         self.payloads = Payloads(self.vault)
 
     def store(
-        self, connection: Connection, *, session: requests.Session | None = None, read_seconds: float | None = None
+        self,
+        connection: Connection,
+        *,
+        purpose: Purpose = "user",
+        session: requests.Session | None = None,
+        read_seconds: float | None = None,
     ) -> StoreAccess:
-        """How to call this store now, with a token that lives at least a few minutes longer."""
+        """How to call this store now, with a token that lives at least a few minutes longer.
+
+        `purpose`: who waits for the answers, which decides who goes first where the platform's budget is short.
+        """
         credentials = self._fresh(connection)
         if not credentials:
             raise NeedsMerchant(STORE_NOT_CONNECTED, "it was disconnected.", state="disconnected",
                                 why="it was disconnected.")  # fmt: skip
         platform = REGISTRY[connection.platform]
         bucket = platform.bucket(connection.id, self.app)
-        capabilities = platform.capabilities
+        rate = {
+            "capacity": platform.capabilities.calls_capacity,
+            "restore_per_second": platform.capabilities.calls_per_second,
+        }
 
         def before(cost: float) -> None:
-            if not capabilities.calls_per_second:
-                return
             deadline = time.monotonic() + PATIENCE_SECONDS
-            while wait := pacing.reserve(
-                self.database, bucket, cost,
-                capacity=capabilities.calls_capacity, restore_per_second=capabilities.calls_per_second,
-            ):  # fmt: skip
+            while wait := (
+                pacing.reserve(self.database, bucket, cost, **rate, purpose=purpose)
+                if rate["restore_per_second"]
+                else pacing.blocked_for(self.database, bucket)
+            ):
                 if time.monotonic() + wait > deadline:
                     raise Retry(STORE_THROTTLED, bucket, after_seconds=wait)
                 time.sleep(wait)
@@ -76,11 +87,9 @@ class Access:
         def after(answer: Answer) -> None:
             budget = platform.budget(answer)
             if budget is not None:
-                pacing.correct(
-                    self.database, bucket,
-                    available=budget.available, capacity=budget.capacity,
-                    restore_per_second=budget.restore_per_second,
-                )  # fmt: skip
+                pacing.correct(self.database, bucket, budget)
+            if answer.status == 429 and answer.retry_after is not None:
+                pacing.block(self.database, bucket, answer.retry_after, **rate)
             if answer.skew is not None:
                 self._note_clock(connection, answer.skew)
 

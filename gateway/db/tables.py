@@ -280,6 +280,9 @@ rate_budgets = Table(
     Column("restore_per_second", Numeric, nullable=False),
     _instant("refilled_at", nullable=False),
     _instant("blocked_until"),
+    Column("day_left", Numeric, comment="calls left of the last 24 hours, where the platform counts them"),
+    Column("day_limit", Numeric),
+    _instant("day_seen_at"),
     comment="What may still be asked of a platform, shared by all workers.",
 )
 
@@ -451,6 +454,15 @@ orders = Table(
         "connection_id",
         "core_updated_at",
         postgresql_where=text("removed_at IS NULL AND core_digest IS NOT NULL"),
+    ),
+    # What the nightly reads settle.
+    Index(
+        "orders_unsettled_idx",
+        "connection_id",
+        "external_id",
+        postgresql_where=text(
+            "removed_at IS NULL AND core_digest IS NOT NULL AND (core_settled IS FALSE OR person_settled IS FALSE)"
+        ),
     ),
     Index("orders_search_idx", "search", postgresql_using="gin"),
     comment="The true copy of each order. Written by gateway/orders/apply.py alone. core NULL: only its removal is "
@@ -634,7 +646,7 @@ sync_runs = Table(
     _instant("seen_at"),
     _instant("waiting_until"),
     _instant("finished_at"),
-    CheckConstraint("kind IN ('manual', 'preview', 'retry', 'catch_up')", name="kind"),
+    CheckConstraint("kind IN ('manual', 'preview', 'retry', 'catch_up', 'settle')", name="kind"),
     CheckConstraint("state IN ('queued', 'running', 'finished', 'stopped')", name="state"),
     CheckConstraint("stage IN ('listing', 'checking')", name="stage"),
     CheckConstraint("verdict IN ('complete', 'incomplete', 'unknown')", name="verdict"),
@@ -651,6 +663,9 @@ sync_runs = Table(
         postgresql_where=text("state = 'queued'"),
     ),
     Index("sync_runs_account_idx", "account_id", "id"),
+    # When each store was last caught up; what stopped and may go on.
+    Index("sync_runs_store_idx", "connection_id", "kind", "id"),
+    Index("sync_runs_stopped_idx", "connection_id", "id", postgresql_where=text("state = 'stopped'")),
     Index("sync_runs_open_idx", "connection_id", "id", postgresql_where=text("state IN ('queued', 'running')")),
     comment="Sync Order and catch-up runs. seen_at: a sign of life of the worker that has it.",
 )

@@ -279,6 +279,10 @@ class Capabilities:
     """Whether a look-up can say Gone (Etsy: never)."""
     shown_for: timedelta | None = None
     """How long after it was read content may be shown; None: as long as it is kept."""
+    calls_per_day: int = 0
+    """Of the app, for all its stores together, until the platform names another figure; 0: it counts no days."""
+    deep_every: timedelta = timedelta(days=7)
+    """How often every order is read in full, for changes that move no time."""
     purged_on_disconnect: bool = False
     """Whether the platform's terms let us keep nothing once the merchant has disconnected."""
 
@@ -290,6 +294,9 @@ class Budget:
     available: float
     capacity: float
     restore_per_second: float
+    day_left: float | None = None
+    """Calls left of the last 24 hours, and how many a day has, where the platform counts them."""
+    day_limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +313,8 @@ class Platform:
     """(access, window, cursor, size=None) → the next whole orders; `size`: as many at once, where it is allowed."""
     list_heads: Callable[[StoreAccess, Window, Cursor | None], Page] | None
     """The same window by ids and versions alone, at a fraction of the cost; None: the platform has no such thing."""
+    relist: Callable[[StoreAccess, Window, Cursor | None], Page] | None
+    """Whole orders by when they were placed, where changes don't always move the updated time (Etsy); else None."""
     fetch_orders: Callable[[StoreAccess, Sequence[str]], Iterable[LookUp]]
     count: Callable[[StoreAccess, Window], Count | None]
     shop: Callable[[StoreAccess], Shop]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from backfill import catch_up, runner, runs, slices
+from backfill import runner, runs, schedule, slices
 from gateway.domain.problems import Refused
+from gateway.sandbox.shopify_cost import Bucket
 from gateway.sandbox.stores import Store
 from tests.simulation import BEGINNING, Simulation
 
@@ -112,7 +112,7 @@ def test_what_webhooks_brought_is_settled_by_a_sync_order_and_believed_by_a_catc
     simulation.drain()
     simulation.pass_time(200)
 
-    catch_up.open_for(simulation.database, wanted_only=False)
+    schedule.catch_up_all(simulation.access)
     simulation.work(connection)
     caught = simulation.run(1)
     assert (caught["unchanged"], caught["missed"]) == (5, 0)
@@ -138,7 +138,7 @@ def test_a_catch_up_does_not_believe_an_unsettled_order_whose_marks_differ(simul
     moved = simulation.rows("SELECT core_updated_at FROM orders")[0]["core_updated_at"]
     assert moved == BEGINNING
 
-    catch_up.open_for(simulation.database, wanted_only=False)
+    schedule.catch_up_all(simulation.access)
     simulation.work(connection)
 
     assert simulation.stored(connection) == simulation.truth(connection)
@@ -409,12 +409,40 @@ def test_a_window_is_cut_into_halves_that_share_no_second(
     connection = simulation.connection(simulation.connect(store))
     _fill(simulation, store, 33)
     monkeypatch.setattr(slices, "MOST", 4)
-    window = runs.window_of_days(7, simulation.now(), timedelta(0))
+    simulation.ask(connection.id)
+    with simulation.database.transaction() as tx:
+        taken = runs.take(tx, connection.id, now=simulation.now())
+    assert taken is not None
+    window = taken.window
 
-    parts = slices.cut(simulation.database, simulation.access.store(connection), connection, window, deep=False)
+    parts = slices.cut(simulation.database, simulation.access.store(connection), connection, window, taken)
 
     assert parts[0].window.from_ == window.from_
     assert parts[-1].window.until == window.until
     assert all(one.window.until == two.window.from_ for one, two in pairwise(parts))
     assert sum(part.expected or 0 for part in parts) == 33
     assert all((part.expected or 0) <= 4 for part in parts)
+
+
+# --- budgets ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("changed", [30, 90], ids=["by id", "by their stretch"])
+@pytest.mark.usefixtures("no_samples")
+def test_a_budget_smaller_than_a_pages_orders_is_waited_for_and_never_given_up(
+    simulation: Simulation, changed: int
+) -> None:
+    """Shopify's bucket is refilled while the run waits, but never holds what a whole page of heads asks for."""
+    store = simulation.world.add_store("shopify")
+    connection = simulation.connect(store)
+    orders = _fill(simulation, store, 250)
+    simulation.sync(connection)
+    for order in orders[:: 250 // changed]:
+        store.change(order.id, "note", quiet=True)
+    simulation.pass_time(300)
+    store.bucket = Bucket(maximum=1_000.0)
+
+    run = simulation.sync(connection)
+
+    assert (run["state"], run["verdict"], run["failed"]) == ("finished", "complete", 0)
+    assert run["updated"] == len(orders[:: 250 // changed])
+    assert run["listed"] == 250
+    assert simulation.stored(connection) == simulation.truth(connection)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from backfill import catch_up, runner, runs
+from backfill import catch_up, runner, runs, schedule
 from gateway.domain.problems import GatewayError, NeedsMerchant, Refused
 from gateway.domain.scope import AccountScope
 from gateway.domain.window import Window
@@ -317,7 +317,7 @@ def test_a_merchants_run_goes_before_a_catch_up(simulation: Simulation) -> None:
     for _ in range(250):
         store.place(quiet=True, lines=1)
         simulation.pass_time(1)
-    assert catch_up.open_for(simulation.database, wanted_only=False) == 1
+    assert schedule.catch_up_all(simulation.access) == 1
     with simulation.database.transaction() as tx:
         taken = runs.take(tx, connection, now=simulation.now())
     assert taken is not None
@@ -460,7 +460,7 @@ def test_catch_up_closes_exactly_the_gap(simulation: Simulation, store: Store) -
         store.place(quiet=True)
     simulation.pass_time(60)
 
-    catch_up.open_for(simulation.database, wanted_only=False)
+    schedule.catch_up_all(simulation.access)
     simulation.work(connection)
 
     run = simulation.rows("SELECT * FROM sync_runs ORDER BY id DESC LIMIT 1")[0]
@@ -475,7 +475,10 @@ def test_a_catch_up_is_wished_once_and_opened_once(simulation: Simulation, store
     with simulation.database.transaction() as tx:
         tx.execute(text("UPDATE connections SET catch_up_wanted_at = now()"))
 
-    opened = [catch_up.open_for(simulation.database, wanted_only=True) for _ in range(3)]
+    opened = []
+    for _ in range(3):
+        with simulation.database.transaction() as tx:
+            opened.append(schedule.catch_up_wanted(tx))
 
     assert opened == [1, 0, 0]
     assert simulation.scalar("SELECT catch_up_wanted_at FROM connections WHERE id = :id", id=connection) is None

@@ -20,6 +20,10 @@ PLATFORM = Platform(
         by_id_share=1.0,
         denies_parts=False,
         relist_deletes=False,
+        # Sheet section 4: the older default, believed until the headers name another.
+        calls_per_day=10_000,
+        # Sheet section 6: refunds may move no time, and what is shown is at most 24 hours old.
+        deep_every=timedelta(days=1),
         # API Terms of Use, updated 2025-06-16: all but listings at most 24 hours older than at Etsy when displayed.
         shown_for=timedelta(hours=24),
         # The same: on termination the data may not be used any more.
@@ -31,6 +35,7 @@ PLATFORM = Platform(
     normalise=orders.normalise,
     list_page=client.list_page,
     list_heads=None,
+    relist=client.relist,
     fetch_orders=client.fetch_orders,
     count=client.count,
     shop=client.shop,

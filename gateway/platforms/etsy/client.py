@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -35,6 +36,8 @@ class _Head(msgspec.Struct):
     receipt_id: int
     updated_timestamp: int | None = None
     update_timestamp: int | None = None
+    created_timestamp: int | None = None
+    create_timestamp: int | None = None
 
 
 class _List(msgspec.Struct):
@@ -77,11 +80,7 @@ def classify(answer: Answer) -> Problem | None:
 def refusal(problem: Problem, answer: Answer) -> Exception:
     why = _message(answer) or f"status {answer.status}"
     if problem in (STORE_THROTTLED, STORE_ERROR):
-        try:
-            after = float(answer.headers.get("retry-after", "5"))
-        except ValueError:
-            after = 5.0
-        return Retry(problem, why, after_seconds=after, status=answer.status)
+        return Retry(problem, why, after_seconds=answer.retry_after or 5.0, status=answer.status)
     if problem is STORE_REQUEST_REFUSED:
         return Refused(problem, why, status=answer.status, why=why)
     if "x-api-key" in why or "API key" in why:
@@ -100,12 +99,16 @@ def _message(answer: Answer) -> str:
 
 
 def budget(answer: Answer) -> Budget | None:
-    """What is left of this second. The day's budget is the schedule's business."""
+    """What is left of this second and of the last 24 hours, for all shops of the app together."""
     headers = answer.headers
     remaining = headers.get("x-remaining-this-second") or headers.get("x-remaining-this-secon")
     limit = headers.get("x-limit-per-second")
     try:
-        return Budget(float(remaining), float(limit), float(limit)) if remaining and limit else None
+        if not remaining or not limit:
+            return None
+        second = Budget(float(remaining), float(limit), float(limit))
+        today, day = headers.get("x-remaining-today"), headers.get("x-limit-per-day")
+        return second if not today or not day else replace(second, day_left=float(today), day_limit=float(day))
     except ValueError:
         return None
 
@@ -118,11 +121,21 @@ def list_page(access: StoreAccess, window: Window, cursor: Cursor | None, *, siz
     receipt that changes leaves the list, and all behind it slide. Whether the bounds include their second is not
     documented, so they are asked for one second wider and cut here.
     """
+    return _page(access, window, cursor, bounds=("min_last_modified", "max_last_modified"), sort_on="updated")
+
+
+def relist(access: StoreAccess, window: Window, cursor: Cursor | None) -> Page:
+    """The same of those created in the window, whenever they were changed: refunds did not always move the updated
+    time (sheet section 3)."""
+    return _page(access, window, cursor, bounds=("min_created", "max_created"), sort_on="created")
+
+
+def _page(access: StoreAccess, window: Window, cursor: Cursor | None, *, bounds: tuple[str, str], sort_on: str) -> Page:
     state = dict(cursor or {"canceled": False, "since": int(window.from_.timestamp()) - 1, "offset": 0})
     params = {
-        "min_last_modified": str(max(state["since"], EARLIEST)),
-        "max_last_modified": str(max(int(window.until.timestamp()), EARLIEST)),
-        "sort_on": "updated",
+        bounds[0]: str(max(state["since"], EARLIEST)),
+        bounds[1]: str(max(int(window.until.timestamp()), EARLIEST)),
+        "sort_on": sort_on,
         "sort_order": "asc",
         "limit": str(PAGE_SIZE),
         "offset": str(state["offset"]),
@@ -134,17 +147,17 @@ def list_page(access: StoreAccess, window: Window, cursor: Cursor | None, *, siz
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # An answer without the list is an error, never "empty".
         raise answer.not_json("it is not a list of receipts") from None
-    found = [_found(bytes(raw), answer) for raw in rows]
-    orders = [order for order in found if order.updated_at is None or order.updated_at in window]
-    return Page(orders, _following(state, found, window), answer.observed_at)
+    found = [(_found(bytes(raw), answer), _moment(raw, sort_on)) for raw in rows]
+    orders = [order for order, at in found if at is None or at in window]
+    return Page(orders, _following(state, [at for _, at in found], window), answer.observed_at)
 
 
-def _following(state: Cursor, found: Sequence[Found], window: Window) -> Cursor | None:
-    if len(found) < PAGE_SIZE:
+def _following(state: Cursor, moments: Sequence[datetime | None], window: Window) -> Cursor | None:
+    if len(moments) < PAGE_SIZE:
         if state["canceled"]:
             return None
         return {"canceled": True, "since": int(window.from_.timestamp()) - 1, "offset": 0}
-    times = [int(order.updated_at.timestamp()) for order in found if order.updated_at is not None]
+    times = [int(at.timestamp()) for at in moments if at is not None]
     # One second back, so that a bound that excludes its second loses none of it.
     since = max(times) - 1 if times else state["since"]
     if since <= state["since"]:
@@ -152,14 +165,22 @@ def _following(state: Cursor, found: Sequence[Found], window: Window) -> Cursor 
     return {**state, "since": since, "offset": 0}
 
 
+def _moment(raw: msgspec.Raw, sort_on: str) -> datetime | None:
+    """When a receipt was updated or created; both stand under two names."""
+    head = msgspec.json.decode(raw, type=_Head)
+    if sort_on == "created":
+        seconds = head.created_timestamp or head.create_timestamp
+    else:
+        seconds = head.updated_timestamp or head.update_timestamp
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
 def _found(raw: bytes, answer: Answer) -> Found:
     try:
         head = msgspec.json.decode(raw, type=_Head)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise answer.not_json("a receipt without an id stands in the list") from None
-    seconds = head.updated_timestamp or head.update_timestamp
-    moment = datetime.fromtimestamp(seconds, UTC) if seconds else None
-    return Found(str(head.receipt_id), moment, raw, answer.observed_at)
+    return Found(str(head.receipt_id), _moment(msgspec.Raw(raw), "updated"), raw, answer.observed_at)
 
 
 def fetch_orders(access: StoreAccess, ids: Sequence[str]) -> Iterator[LookUp]:

@@ -151,11 +151,7 @@ def classify(answer: Answer) -> Problem | None:
 def _refusal(problem: Problem, answer: Answer) -> Exception:
     why = f"status {answer.status}"
     if problem in (STORE_THROTTLED, STORE_ERROR):
-        try:
-            after = float(answer.headers.get("retry-after", "2"))
-        except ValueError:
-            after = 2.0
-        return Retry(problem, why, after_seconds=after, status=answer.status)
+        return Retry(problem, why, after_seconds=answer.retry_after or 2.0, status=answer.status)
     kind = Refused if problem is STORE_REQUEST_REFUSED else NeedsMerchant
     return kind(problem, why, status=answer.status, why=why)
 

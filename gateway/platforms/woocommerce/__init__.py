@@ -28,6 +28,7 @@ PLATFORM = Platform(
     normalise=orders.normalise,
     list_page=client.list_page,
     list_heads=client.list_heads,
+    relist=None,
     fetch_orders=client.fetch_orders,
     count=client.count,
     shop=client.shop,

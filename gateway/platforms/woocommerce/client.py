@@ -87,17 +87,10 @@ def refusal(problem: Problem, answer: Answer) -> Exception:
     why = _code(answer) or f"status {answer.status}"
     facts = {"status": answer.status, "why": why}
     if problem in (STORE_THROTTLED, STORE_ERROR):
-        return Retry(problem, why, after_seconds=_retry_after(answer), **facts)
+        return Retry(problem, why, after_seconds=answer.retry_after or 5.0, **facts)
     if problem is STORE_REQUEST_REFUSED:
         return Refused(problem, why, **facts)
     return NeedsMerchant(problem, why, **facts)
-
-
-def _retry_after(answer: Answer) -> float:
-    try:
-        return min(max(float(answer.headers.get("retry-after", "5")), 1.0), 3600.0)
-    except ValueError:
-        return 5.0
 
 
 def _code(answer: Answer) -> str:
