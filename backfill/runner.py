@@ -18,7 +18,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from backfill import catch_up, heads, runs, slices, verdict
+from backfill import catch_up, gaps, heads, runs, slices, verdict
 from backfill.items import Item, record
 from backfill.runs import RUN_LOCK, TASK, Taken
 from gateway import jobs
@@ -441,14 +441,26 @@ class Runner:
         """
         if self.taken.kind != "preview":
             self._look_up_unlisted(part)
-        counted = REGISTRY[self._connection.platform].count(self._store, part.window)
+        counted = REGISTRY[self._connection.platform].count(self._store, part.window) if not part.by_placed else None
         if self.taken.kind != "preview" and not self._lists_once:
             # After the count, so that what left the slice before it is known to have left. What changes between the
             # two makes them differ, and one more listing decides.
             self._list_tail()
+        seen = self._seen(part)
+        decision = verdict.decide(seen, counted, self._state["attempt"], self._state["known"], once=self._lists_once)
+        if decision is not None and decision.verdict == "incomplete" and counted is not None:
+            whole = gaps.Gap(part.window, counted.orders, seen.listed)
+            where = gaps.told(gaps.find(self._counted, lambda window: self._seen(part, window).listed, whole))
+            decision = replace(decision, detail=f"{decision.detail}: {where}")
+        return seen.listed, decision
+
+    def _seen(self, part: slices.Slice, window: Window | None = None) -> verdict.Seen:
         with self.access.database.transaction() as tx:
-            seen = verdict.seen(tx, self.taken.id, part, self._state["pass"])
-        return seen, verdict.decide(seen, counted, self._state["attempt"], self._state["known"], once=self._lists_once)
+            return verdict.seen(tx, self.taken.id, part, self._state["pass"], window)
+
+    def _counted(self, window: Window) -> int | None:
+        counted = REGISTRY[self._connection.platform].count(self._store, window)
+        return counted.orders if counted is not None and counted.exact else None
 
     def _list_tail(self) -> None:
         """Orders that changed since the window was frozen left it: they are read here."""

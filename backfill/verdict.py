@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
 from backfill.runs import Taken
 from backfill.slices import Slice
 from gateway.connections import model
+from gateway.domain.window import Window
 from gateway.platforms import REGISTRY
 from gateway.platforms.base import Count
 
@@ -30,19 +32,27 @@ class Decision:
     detail: str
 
 
-def seen(tx: Connection, run_id: int, part: Slice, number: int) -> int:
-    """Distinct orders that the last listing named and that have not left the slice since; when an order was placed
-    does not change, so by that none leaves."""
-    return int(
-        tx.execute(
-            text(
-                "SELECT count(*) FROM run_items WHERE run_id = :run AND pass >= :pass AND outcome <> 'removed'"
-                " AND (:placed OR updated_at IS NULL OR (updated_at >= :from AND updated_at < :until))"
-            ),
-            {"run": run_id, "pass": number, "placed": part.by_placed, "from": part.window.from_,
-             "until": part.window.until},
-        ).scalar_one()
-    )  # fmt: skip
+class Seen(NamedTuple):
+    """Distinct orders of a stretch: those that the last listing named, and those that were only found singly."""
+
+    listed: int
+    singly: int
+
+
+def seen(tx: Connection, run_id: int, part: Slice, number: int, window: Window | None = None) -> Seen:
+    """What was seen of the slice, or of a stretch of it, and has not left it since; when an order was placed does not
+    change, so by that none leaves."""
+    bounds = window or part.window
+    row = tx.execute(
+        text(
+            "SELECT count(*) FILTER (WHERE pass >= :pass) AS listed,"
+            " count(*) FILTER (WHERE pass <= -:pass AND outcome <> 'hidden') AS singly"
+            " FROM run_items WHERE run_id = :run AND outcome <> 'removed'"
+            " AND (:placed OR updated_at IS NULL OR (updated_at >= :from AND updated_at < :until))"
+        ),
+        {"run": run_id, "pass": number, "placed": part.by_placed, "from": bounds.from_, "until": bounds.until},
+    ).one()
+    return Seen(row.listed, row.singly)
 
 
 _UNLISTED = """
@@ -115,25 +125,27 @@ def of_all(decisions: Sequence[Decision]) -> Decision:
     return Decision(worst, expected, "; ".join(decision.detail for decision in decisions if decision.detail))
 
 
-def decide(seen: int, counted: Count | None, number: int, before: int | None, *, once: bool) -> Decision | None:
+def decide(seen: Seen, counted: Count | None, number: int, before: int | None, *, once: bool) -> Decision | None:
     """The verdict, or None to list once more. `before`: what the listing before this one saw, if there was one.
 
-    `once`: where the platform has no count, one listing must do: the next catch-up lists its last 15 minutes again,
-    and calls are counted by the day.
+    An order that no list names may be counted all the same; found singly, it is not missing. `once`: where the
+    platform has no count, one listing must do: the next catch-up lists its last 15 minutes again, and calls are counted
+    by the day.
     """
     if counted is not None and counted.exact:
-        if counted.orders == seen:
+        if counted.orders in (seen.listed, seen.listed + seen.singly):
             return Decision("complete", counted.orders, "")
         if number < MAX_PASSES:
             return None
-        missing = counted.orders - seen
+        missing = counted.orders - seen.listed
         return Decision(
-            "incomplete", counted.orders, f"the platform counts {counted.orders} orders, {seen} were listed"
-            if missing > 0 else f"the platform counts {counted.orders} orders, fewer than the {seen} it listed",
+            "incomplete", counted.orders, f"the platform counts {counted.orders} orders, {seen.listed} were listed"
+            if missing > 0
+            else f"the platform counts {counted.orders} orders, fewer than the {seen.listed} it listed",
         )  # fmt: skip
     if once:
         return Decision("unknown", None, LISTED_ONCE)
-    if before is not None and before == seen:
+    if before is not None and before == seen.listed:
         return Decision("complete", None, "")
     return None if number < MAX_PASSES else Decision("unknown", None, "each listing differed from the one before")
 
