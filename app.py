@@ -64,7 +64,7 @@ from webhooks.directory import Directory
 from webhooks.receiver import Receiver
 from webhooks.store import Writer
 
-STORE_CONNECTIONS = 32
+STORE_CONNECTIONS = 3 * worker.CONCURRENCY + 16
 """A run holds three at a time, a drain loop two; web processes open them only for what their pages ask of stores."""
 
 SEQUENCE_SECONDS = 0.2

@@ -7,7 +7,6 @@ bucket, and of the day where the platform counts one, to those before.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from sqlalchemy import text
@@ -99,11 +98,11 @@ def block(database: Database, bucket: str, seconds: float, *, capacity: float, r
         tx.execute(
             text(
                 "INSERT INTO rate_budgets AS b (bucket, available, capacity, restore_per_second, refilled_at,"
-                " blocked_until) VALUES (:bucket, :capacity, :capacity, :restore, clock_timestamp(), :until)"
+                " blocked_until) VALUES (:bucket, :capacity, :capacity, :restore, clock_timestamp(),"
+                " clock_timestamp() + :seconds * interval '1 second')"
                 " ON CONFLICT (bucket) DO UPDATE SET blocked_until = greatest(b.blocked_until, excluded.blocked_until)"
             ),
-            {"until": datetime.now(UTC) + timedelta(seconds=seconds), "bucket": bucket, "capacity": capacity,
-             "restore": restore_per_second},
+            {"seconds": seconds, "bucket": bucket, "capacity": capacity, "restore": restore_per_second},
         )  # fmt: skip
 
 

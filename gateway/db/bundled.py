@@ -295,7 +295,7 @@ class BundledServer:
             "listen_addresses": "",
             "unix_socket_directories": str(folder),
             "unix_socket_permissions": "0700",
-            "max_connections": "100",
+            "max_connections": "200",
             # Written over again rather than made anew: making one 16 MB segment holds up every commit for 50 ms.
             "min_wal_size": "512MB",
             "timezone": "UTC",
