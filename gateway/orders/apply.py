@@ -84,6 +84,7 @@ def apply(
         outcomes: dict[Key, Applied] = {}
         changes: list[tuple[Any, ...]] = []
         created: list[tuple[Reading, Any]] = []
+        reshaped: list[int] = []
         for key in keys:
             reading = best[key]
             row = written.get(key)
@@ -100,7 +101,11 @@ def apply(
                 outcomes[key] = Applied(outcome, row.id, key in erased)
                 if change is not None:
                     changes.append(change)
+                    if any(getattr(row, f"old_{n}_shape") not in (None, p.shape) for n, p in reading.parts):
+                        reshaped.append(row.id)
         _write_created(cursor, created, source, quiet)
+        if reshaped:
+            cursor.execute(guard.CHANGED_AT, (reshaped,))
         if changes:
             cursor.executemany(guard.CHANGES, changes)
     want(tx, ties.wishes(readings, best, written, stored))

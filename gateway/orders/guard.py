@@ -123,11 +123,14 @@ def _upsert() -> str:
         " ELSE o.existence_observed_at END"
     )
     sets.append(f"removed_at = CASE WHEN {_EXISTS} THEN NULL ELSE o.removed_at END")
+    # Content of another shape may be the same content: whether it changed is judged by apply.py.
+    moved = " OR ".join(
+        f"({wins} AND excluded.{part}_digest IS DISTINCT FROM o.{part}_digest"
+        f" AND excluded.{part}_shape = coalesce(o.{part}_shape, excluded.{part}_shape))"
+        for part, wins in (("core", core), ("person", person))
+    )
     sets.append(
-        "changed_at = CASE WHEN"
-        f" ({core} AND excluded.core_digest IS DISTINCT FROM o.core_digest)"
-        f" OR ({person} AND excluded.person_digest IS DISTINCT FROM o.person_digest)"
-        f" OR ({_EXISTS} AND o.removed_at IS NOT NULL) THEN now() ELSE o.changed_at END"
+        f"changed_at = CASE WHEN {moved} OR ({_EXISTS} AND o.removed_at IS NOT NULL) THEN now() ELSE o.changed_at END"
     )
     returning = [
         "new.id", "new.connection_id", "new.external_id", "old.id AS old_id", "old.removed_at AS old_removed_at",
@@ -187,6 +190,8 @@ WITH made AS (
   RETURNING id, account_id)
 INSERT INTO feed_pending (change_id, account_id) SELECT id, account_id FROM made
 """
+
+CHANGED_AT = "UPDATE orders SET changed_at = now() WHERE id = ANY(%s)"
 
 REMOVE = """
 INSERT INTO orders AS o (account_id, connection_id, external_id, existence_observed_at, removed_at)
