@@ -127,7 +127,8 @@ def test_whoever_was_logged_out_meanwhile_is_led_to_the_log_in(application, worl
 def test_the_result_line_is_word_for_word_and_by_the_stores_clock(browser, world, maya):
     store = world.store(maya, time_zone="Asia/Tokyo")
     run = world.run(maya, store, state="finished", finished_at=NOON - timedelta(hours=2, minutes=30), created=12,
-                    updated=3, unchanged=41, newer_here=5, removed=6, hidden=7, verdict="complete", expected=74)  # fmt: skip
+                    updated=3, unchanged=41, newer_here=5, removed=6, hidden=7, verdict="complete",
+                    expected=74)  # fmt: skip
 
     page = browser.get(f"/orders/sync/{run}").text
 
