@@ -123,7 +123,9 @@ def _form(wish: Wish, problem: Problem | None) -> str:
         on_their_way = [one for one in history.on_their_way(tx, scope()) if one["kind"] != "catch_up"]
     chosen = None
     if wish.store_id is not None:
-        chosen = next((store for store in stores if store["id"] == wish.store_id), stores[0] if stores else None)
+        # Without a choice the first one that can be synchronised.
+        by_rank = sorted(stores, key=lambda store: (store["id"] != wish.store_id, store["state"] == "disconnected"))
+        chosen = by_rank[0] if by_rank else None
     return render_template(
         "sync.html", stores=stores, wish=wish, days=wish.days or DEFAULT_DAYS, problem=problem,
         runs=recent, open_runs=on_their_way, **_range_facts(stores, chosen),

@@ -28,6 +28,15 @@ def test_the_other_choices_stand_folded_below_the_button(browser, world, maya):
     assert "All stores" not in page
 
 
+def test_without_a_choice_the_first_store_that_is_connected_is_chosen(browser, world, maya):
+    off = world.store(maya, "Alder", state="disconnected")
+    on = world.store(maya, "Birch")
+    world.store(maya, "Cedar")
+
+    assert f'<option value="{on}" selected>' in browser.get("/orders/sync").text
+    assert f'<option value="{off}" selected>' in browser.get(f"/orders/sync?store={off}").text
+
+
 @pytest.mark.parametrize(
     ("announce", "earlier", "quiet"), [("", False, True), ("", True, False), ("yes", False, False), ("no", True, True)]
 )
