@@ -19,7 +19,6 @@ from backfill import runs, words
 from gateway.connections.access import Access
 from gateway.domain.problems import RUN_NOT_RESUMED, GatewayError, Refused, describe
 from gateway.domain.scope import AccountScope
-from gateway.web.wording import problem_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -212,7 +211,7 @@ def _show(scope: AccountScope, run_id: int, *, progress: bool = False, named: bo
     elif (foreseen := words.foreseen(run)) is not None:
         click.echo(foreseen)
     elif state == "stopped":
-        problem = problem_of(run["problem"], run["problem_detail"])
+        problem = words.why(run)
         click.echo(f"Stopped. {problem.title}. {problem.fix}" if problem else "Stopped.")
     elif progress:
         click.echo(f"{state}: {run['listed']} orders so far")

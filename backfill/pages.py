@@ -46,7 +46,9 @@ STOP_POLLING = 286
 PAGE_SIZE = 50
 ITEMS_SHOWN = 200
 ALL = "all"
-MOST_TOGETHER = 500
+OPEN_SHOWN = 20
+MOST_TOGETHER = 300
+"""Runs that one address can name: it must fit a request's first line (4 KB)."""
 
 sync = Blueprint("sync", __name__, url_prefix="/orders/sync")
 
@@ -99,7 +101,7 @@ def start() -> AnyResponse:
         page = _form(wish, describe(error.problem, dict(error.facts)))
         return Response(page, 404 if error.problem is STORE_NOT_FOUND else 409)
     if wish.store_id is None:
-        return redirect(url_for("sync.together", runs=",".join(str(one.run_id) for one in opened)))
+        return redirect(url_for("sync.together", runs=",".join(str(one.run_id) for one in opened[:MOST_TOGETHER])))
     return redirect(url_for("sync.run", run_id=opened[0].run_id, again=1 if opened[0].already_running else None))
 
 
@@ -120,7 +122,7 @@ def _form(wish: Wish, problem: Problem | None) -> str:
     with transaction() as tx:
         stores = model.list_stores(tx, scope())
         recent = history.worth_telling(tx, scope())
-        on_their_way = [one for one in history.on_their_way(tx, scope()) if one["kind"] != "catch_up"]
+        asked_for = [one for one in history.on_their_way(tx, scope()) if one["kind"] != "catch_up"]
     chosen = None
     if wish.store_id is not None:
         # Without a choice the first one that can be synchronised.
@@ -128,7 +130,7 @@ def _form(wish: Wish, problem: Problem | None) -> str:
         chosen = by_rank[0] if by_rank else None
     return render_template(
         "sync.html", stores=stores, wish=wish, days=wish.days or DEFAULT_DAYS, problem=problem,
-        runs=recent, open_runs=on_their_way, **_range_facts(stores, chosen),
+        runs=recent, open_runs=asked_for[:OPEN_SHOWN], **_range_facts(stores, chosen),
     )  # fmt: skip
 
 
@@ -242,6 +244,7 @@ def _facts(tx: Connection, found: RowMapping) -> dict[str, Any]:
     }
     return {
         "run": found,
+        "problem": words.why(found),
         "line": runs.result_line(found) or words.foreseen(found),
         "items": items,
         "proof": words.proof(found) if is_over else [],

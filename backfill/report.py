@@ -57,11 +57,11 @@ def _pages(database: Database, scope: AccountScope, run_id: int) -> Iterator[lis
             # run_items_pkey; the order by its unique (connection_id, external_id).
             rows = tx.execute(
                 text(
-                    "SELECT i.external_id, i.outcome, i.problem, i.problem_detail, i.updated_at, o.number"
-                    " FROM run_items i JOIN sync_runs r ON r.id = i.run_id"
+                    "SELECT i.external_id, i.outcome, i.problem, i.problem_detail, i.updated_at, o.number FROM ("
+                    " SELECT * FROM run_items WHERE account_id = :account AND run_id = :run AND external_id > :after"
+                    " ORDER BY external_id LIMIT :limit) AS i JOIN sync_runs r ON r.id = i.run_id"
                     " LEFT JOIN orders o ON o.connection_id = r.connection_id AND o.external_id = i.external_id"
-                    " WHERE i.account_id = :account AND i.run_id = :run AND i.external_id > :after"
-                    " ORDER BY i.external_id LIMIT :limit"
+                    " ORDER BY i.external_id"
                 ),
                 {"account": scope.account_id, "run": run_id, "after": after, "limit": PAGE},
             ).mappings().all()  # fmt: skip

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from flask_babel import gettext, ngettext
 
+from gateway.domain.problems import Problem
 from gateway.platforms import REGISTRY
-from gateway.web.wording import RUN_KIND
+from gateway.web.wording import RUN_KIND, problem_of
 
 _COUNTED = re.compile(r"the platform counts (\d+) orders, (fewer than the )?(\d+)")
 
@@ -22,6 +24,16 @@ def title(run: Mapping[Any, Any]) -> str:
     if run["deep"]:
         parts.append(gettext("in full"))
     return ", ".join(parts)
+
+
+def why(run: Mapping[Any, Any]) -> Problem | None:
+    """Why a run waits or was stopped, and what to do. What passes by itself does so no more once a run was stopped."""
+    problem = problem_of(run["problem"], run["problem_detail"])
+    if problem is None or run["state"] != "stopped" or problem.retry != "later":
+        return problem
+    told = gettext("It was tried several times in vain, so the sync was stopped. Let it go on when the cause is over;"
+                   " what was done stays done.")  # fmt: skip
+    return replace(problem, fix=told)
 
 
 def proof(run: Mapping[Any, Any]) -> list[str]:

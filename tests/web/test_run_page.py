@@ -70,6 +70,16 @@ def test_a_run_that_the_connection_stopped_says_so_word_for_word_and_goes_on_by_
     assert world.sql("SELECT id, state FROM sync_runs") == [{"id": run, "state": "queued"}]
 
 
+def test_a_run_that_was_given_up_does_not_say_that_it_goes_on_by_itself(browser, world, maya):
+    run = world.run(maya, world.store(maya), state="stopped", problem="store.throttled", problem_detail="shopify:1")
+
+    page = browser.get(f"/orders/sync/{run}").text
+
+    assert "It goes on by itself." not in page
+    assert "It was tried several times in vain, so the sync was stopped." in page
+    assert _buttons(page) == ["Resume"]
+
+
 def test_only_the_failed_orders_are_tried_again_by_a_run_with_its_own_line(send, browser, world, maya):
     store = world.store(maya)
     parent = _finished(world, maya, store, failed=1, created=4, days=30)
