@@ -101,6 +101,11 @@ def world(application, clean_database: str) -> World:
     return made
 
 
+def unfold(page: Page) -> None:
+    """Open what is folded away, so that it is looked at too."""
+    page.evaluate("document.querySelectorAll('details.more').forEach(fold => { fold.open = true })")
+
+
 def open_page(chrome: Browser, address: str, **options: Any) -> Page:
     """A page of a merchant who has just logged in."""
     page = chrome.new_context(base_url=address, **options).new_page()
@@ -201,6 +206,7 @@ def test_no_page_scrolls_sideways_on_a_phone(chrome, address, world):
         page.set_viewport_size({"width": width, "height": 800})
         for path in world.paths:
             page.goto(path)
+            unfold(page)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path} at {width} px"
     page.goto("/orders")
     assert page.locator(".tabbar").is_visible()
@@ -227,6 +233,7 @@ def test_axe_finds_nothing(chrome, address, world, scheme):
 
     for path in world.paths:
         page.goto(path)
+        unfold(page)
         found = axe.run(page).response["violations"]
         told = [(one["id"], node["html"], node["any"][:1]) for one in found for node in one["nodes"][:3]]
         assert told == [], path

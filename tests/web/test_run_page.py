@@ -169,13 +169,15 @@ def test_a_verdict_is_explained(browser, world, maya, values, told):
 
 
 def test_samples_drift_misses_and_the_stores_count_are_told(browser, world, maya):
-    run = _finished(world, maya, world.store(maya), expected=1234, sampled=12, drifted=2, missed=5, updated=2)
+    run = _finished(world, maya, world.store(maya), expected=1234, sampled=12, drifted=2, missed=5, updated=2,
+                    newer_here=1)  # fmt: skip
 
     page = browser.get(f"/orders/sync/{run}").text
 
     assert "<dt>Counted by the store</dt><dd>1234 orders</dd>" in page
     assert "12 orders that looked equal were read in full all the same; 2 differed</dd>" in page
     assert "<dt>Missed by webhooks</dt><dd>5 changes</dd>" in page
+    assert "Newer here: webhooks had brought a later state" in page
     assert "2 orders had changed without a new updated time." in page
 
 
