@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.domain.window import Window, floor_second
 
 MOST_COUNTED = 60
 """Counts that may be asked for: one gap in a window of 60 days takes 23."""
-
-MOST_NAMED = 5
 
 
 class Gap(NamedTuple):
@@ -21,6 +19,9 @@ class Gap(NamedTuple):
     window: Window
     counted: int
     seen: int
+
+    def to_store(self) -> list[Any]:
+        return [self.window.from_.isoformat(), self.window.until.isoformat(), self.counted, self.seen]
 
 
 def find(count: Callable[[Window], int | None], seen: Callable[[Window], int], whole: Gap) -> list[Gap]:
@@ -45,16 +46,3 @@ def find(count: Callable[[Window], int | None], seen: Callable[[Window], int], w
             if half.counted != half.seen:
                 open_.append(half)
     return sorted(found, key=lambda gap: gap.window.from_)
-
-
-def told(gaps: list[Gap]) -> str:
-    """The gaps in one sentence's part, for people who look for them at their store."""
-    named = [
-        f"{gap.counted} counted and {gap.seen} listed, updated at {gap.window.from_:%Y-%m-%d %H:%M:%S} UTC"
-        if gap.window.until - gap.window.from_ <= timedelta(seconds=1)
-        else f"{gap.counted} counted and {gap.seen} listed, updated from {gap.window.from_:%Y-%m-%d %H:%M:%S} until"
-        f" {gap.window.until:%Y-%m-%d %H:%M:%S} UTC"
-        for gap in gaps[:MOST_NAMED]
-    ]
-    more = len(gaps) - MOST_NAMED
-    return "; ".join([*named, f"and {more} more stretches"] if more > 0 else named)

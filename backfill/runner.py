@@ -124,7 +124,7 @@ class Runner:
         """Go on from the checkpoint to a verdict, or leave the run waiting or stopped with its reason."""
         self._state = {
             "slices": [], "slice": 0, "verdicts": [], "cursor": None, "pass": 1, "attempt": 1, "known": None,
-            "tail": None, "equal": 0, "sample_from": None, "after": "", "stretch": "", "failures": 0,
+            "tail": None, "equal": 0, "sample_from": None, "after": "", "stretch": "", "gaps": [], "failures": 0,
             **self.taken.checkpoint,
         }  # fmt: skip
         life = self.access.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -450,8 +450,8 @@ class Runner:
         decision = verdict.decide(seen, counted, self._state["attempt"], self._state["known"], once=self._lists_once)
         if decision is not None and decision.verdict == "incomplete" and counted is not None:
             whole = gaps.Gap(part.window, counted.orders, seen.listed)
-            where = gaps.told(gaps.find(self._counted, lambda window: self._seen(part, window).listed, whole))
-            decision = replace(decision, detail=f"{decision.detail}: {where}")
+            found = gaps.find(self._counted, lambda window: self._seen(part, window).listed, whole)
+            self._state["gaps"] = [*self._state["gaps"], *(gap.to_store() for gap in found)]
         return seen.listed, decision
 
     def _seen(self, part: slices.Slice, window: Window | None = None) -> verdict.Seen:

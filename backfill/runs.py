@@ -39,6 +39,9 @@ FROZEN_AFTER = timedelta(seconds=120)
 """A worker that gave no sign of life for so long is overtaken; its fencing number keeps it from writing."""
 
 
+BY_ITSELF = ("catch_up", "settle")
+"""Kinds of runs that nobody asked for."""
+
 RANK = """CASE WHEN kind IN ('manual', 'preview', 'retry') THEN 0 WHEN kind = 'catch_up' AND NOT deep THEN 1
   WHEN kind = 'settle' THEN 2 ELSE 3 END"""
 """Who goes first at a store: people, then what just happened, then what is only to be confirmed."""
@@ -170,14 +173,15 @@ def stop(tx: Connection, scope: AccountScope, run_id: int) -> bool:
 
 
 def resume(tx: Connection, scope: AccountScope, run_id: int) -> bool:
-    """Let a stopped run go on from its checkpoint. False: it is not stopped, or the same is on its way already.
+    """Let a stopped run go on from its checkpoint. False: it is not stopped, the same is on its way already, or it is
+    a catch-up, whose window the next one covers.
 
     Raises Refused when the account has no such run, NeedsMerchant when the store is disconnected.
     """
     run = get_run(tx, scope, run_id)
     if run is None:
         raise Refused(RUN_NOT_FOUND, str(run_id))
-    if run["state"] != "stopped":
+    if run["state"] != "stopped" or run["kind"] == "catch_up":
         return False
     connection = _hold_store(tx, scope, run["connection_id"])
     key = ("kind", "days", "deep", "parent_id")
@@ -360,8 +364,8 @@ def due_connections(tx: Connection) -> list[int]:
 
 
 # --- reading ---------------------------------------------------------------------------------------------------
-_SELECT = """
-SELECT r.*, c.name AS store_name, c.platform, c.time_zone, u.email AS requested_by_email,
+SELECT = """
+SELECT r.*, c.name AS store_name, c.platform, c.time_zone, c.scopes, u.email AS requested_by_email,
   (SELECT min(o.id) FROM sync_runs o WHERE o.connection_id = r.connection_id AND o.kind NOT IN ('catch_up', 'settle')
      AND o.id <> r.id AND (o.state = 'running' OR (o.state = 'queued' AND o.id < r.id))) AS waits_for
 FROM sync_runs r JOIN connections c ON c.id = r.connection_id LEFT JOIN users u ON u.id = r.requested_by
@@ -372,20 +376,7 @@ WHERE r.account_id = :account
 def get_run(tx: Connection, scope: AccountScope, run_id: int) -> RowMapping | None:
     """One run with its store's name, platform and time zone, and who asked for it."""
     values = {"account": scope.account_id, "run": run_id}
-    return tx.execute(text(_SELECT + " AND r.id = :run"), values).mappings().first()
-
-
-def recent_runs(
-    tx: Connection, scope: AccountScope, *, limit: int = 20, store_id: int | None = None
-) -> list[RowMapping]:
-    """The newest runs first."""
-    condition = " AND r.connection_id = :store" if store_id is not None else ""
-    statement = text(_SELECT + condition + " ORDER BY r.id DESC LIMIT :limit")
-    return list(
-        tx.execute(statement, {"account": scope.account_id, "store": store_id, "limit": limit}).mappings()
-        if store_id is not None
-        else tx.execute(statement, {"account": scope.account_id, "limit": limit}).mappings()
-    )
+    return tx.execute(text(SELECT + " AND r.id = :run"), values).mappings().first()
 
 
 def run_items(

@@ -19,6 +19,7 @@ from gateway import jobs, mail
 from gateway.connections import model
 from gateway.connections.access import Access
 from gateway.domain.problems import CATALOGUE, WEBHOOKS_MISSED, WEBHOOKS_SILENT, NeedsMerchant, describe
+from gateway.domain.scope import AccountScope
 from gateway.platforms import REGISTRY
 
 log = structlog.get_logger("gateway.health")
@@ -113,6 +114,39 @@ def _is_silent(row: RowMapping, silence: timedelta | None) -> bool:
     if silence is None or row["longest"] is None or row["count"] < FEWEST_WEBHOOKS:
         return False
     return bool(silence > max(SILENCES * row["longest"], SHORTEST_SILENCE))
+
+
+# --- shown -------------------------------------------------------------------------------------------------------
+MISSES_SHOWN_DAYS = 7
+
+
+def misses(tx: Transaction, scope: AccountScope) -> list[RowMapping]:
+    """Per store and day of the last week, newest first: what syncs found and no webhook had brought, and webhooks that
+    contradicted a settled read. Days without either are left out."""
+    return list(
+        tx.execute(
+            text(
+                "SELECT connection_id, day, missed, contradicted FROM misses WHERE account_id = :account"
+                " AND day > (now() AT TIME ZONE 'UTC')::date - CAST(:days AS int) AND missed + contradicted > 0"
+                " ORDER BY connection_id, day DESC"
+            ),
+            {"account": scope.account_id, "days": MISSES_SHOWN_DAYS},
+        ).mappings()
+    )
+
+
+def last_catch_ups(tx: Transaction, scope: AccountScope) -> dict[int, RowMapping]:
+    """Each store's latest finished catch-up with the stretch of time that it covered."""
+    rows = tx.execute(
+        text(
+            "SELECT c.id AS connection_id, r.* FROM connections c CROSS JOIN LATERAL ("
+            "  SELECT s.id, s.window_from, s.window_until, s.finished_at, s.created, s.updated, s.removed"
+            "  FROM sync_runs s WHERE s.account_id = c.account_id AND s.connection_id = c.id AND s.kind = 'catch_up'"
+            "  AND s.state = 'finished' ORDER BY s.id DESC LIMIT 1) AS r WHERE c.account_id = :account"
+        ),
+        {"account": scope.account_id},
+    ).mappings()
+    return {row["connection_id"]: row for row in rows}
 
 
 # --- told --------------------------------------------------------------------------------------------------------

@@ -572,6 +572,14 @@ NOTHING_FAILED = _add(
     "merchant",
     "never",
 )
+RUN_NOT_RESUMED = _add(
+    "sync.not_resumed",
+    "This sync can't go on",
+    "It did not stop half-way, or the same was asked for again and is on its way.",
+    "Look at the latest syncs of this store, or start a new one.",
+    "merchant",
+    "never",
+)
 RUN_SUPERSEDED = _add(
     "sync.superseded",
     "Another worker took this run over",

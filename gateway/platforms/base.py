@@ -285,6 +285,12 @@ class Capabilities:
     """How often every order is read in full, for changes that move no time."""
     purged_on_disconnect: bool = False
     """Whether the platform's terms let us keep nothing once the merchant has disconnected."""
+    looks_back_with: str = ""
+    """The scope that takes the wall of `look_back` away; none: nothing does."""
+
+    def wall(self, scopes: Iterable[str]) -> timedelta | None:
+        """How far back orders are shown to a connection that was granted these scopes; None: all of them."""
+        return None if self.looks_back_with and self.looks_back_with in scopes else self.look_back
 
 
 @dataclass(frozen=True, slots=True)

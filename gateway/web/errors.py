@@ -41,6 +41,9 @@ _BY_STATUS = {
 _STATUS = {
     problems.NOT_FOUND.code: 404,
     STORE_NOT_FOUND.code: 404,
+    problems.RUN_NOT_FOUND.code: 404,
+    problems.RUN_NOT_RESUMED.code: 409,
+    problems.NOTHING_FAILED.code: 409,
     problems.NOT_ALLOWED.code: 403,
     problems.TOKEN_MISSING.code: 401,
     problems.BAD_CURSOR.code: 422,

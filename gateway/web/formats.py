@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -57,20 +57,41 @@ def ago(value: datetime | None) -> Markup:
     return _time(value, dates.format_timedelta(value - now(), add_direction=True, locale=get_locale(), threshold=1.2))
 
 
-def date_and_time(moment: datetime, zone: str | None = None, *, with_year: bool = False) -> str:
+def date_and_time(
+    moment: datetime, zone: str | None = None, *, with_year: bool = False, with_seconds: bool = False
+) -> str:
     """The same as plain text; the year stands there when it is not this one, or when asked for."""
     locale, zone_info = get_locale(), zone_of(zone)
     local, today = moment.astimezone(zone_info), now().astimezone(zone_info)
     skeleton = "MMMd" if local.year == today.year and not with_year else "yMMMd"
     day = dates.format_skeleton(skeleton, local, tzinfo=zone_info, locale=locale)
-    clock = dates.format_time(local, "short", tzinfo=zone_info, locale=locale)
+    clock = dates.format_time(local, "medium" if with_seconds else "short", tzinfo=zone_info, locale=locale)
     return str(dates.get_datetime_format("medium", locale=locale)).format(clock, day)
+
+
+def span(begin: datetime, until: datetime, zone: str | None) -> str:
+    """A stretch of time by the zone's clock, with the zone named; where the clock is changed in between, also how far
+    it is from UTC at both ends, or the hours would seem to disagree."""
+    told = f"{date_and_time(begin, zone, with_year=True)} - {date_and_time(until, zone, with_year=True)}"
+    first, last = (_offset(moment, zone_of(zone)) for moment in (begin, until))
+    if first == last:
+        return f"{told}, {zone_name(zone)}"
+    return f"{told}, {zone_name(zone)} ({gettext('%(first)s, then %(last)s', first=first, last=last)})"
+
+
+def _offset(moment: datetime, zone: tzinfo) -> str:
+    """How far the zone's clock is from UTC at that moment: UTC+1, UTC-3:30."""
+    minutes = round((moment.astimezone(zone).utcoffset() or timedelta(0)).total_seconds() / 60)
+    hours, rest = divmod(abs(minutes), 60)
+    return f"UTC{'-' if minutes < 0 else '+'}{hours}{f':{rest:02}' if rest else ''}" if minutes else "UTC"
 
 
 def zone_name(zone: str | None) -> str:
     """The zone as people call it: "London time"."""
     if not zone or zone_of(zone) is UTC or "/" not in zone:
         return zone or "UTC"
+    if zone.startswith("Etc/"):
+        return _offset(now(), zone_of(zone))  # in these names the sign is turned round: Etc/GMT-2 is UTC+2
     return str(gettext("%(city)s time", city=zone.rsplit("/", 1)[1].replace("_", " ")))
 
 
@@ -100,11 +121,20 @@ def size(count: int) -> str:
 
 
 def seconds(value: datetime | None) -> str:
-    """A waiting time that is still to come."""
+    """A waiting time that is still to come, rounded up in the unit that says enough."""
     if value is None:
         return ""
     left = max(1, round((value - now()).total_seconds()))
-    return str(gettext("%(count)s s", count=left))
+    if left < 120:
+        return str(gettext("%(count)s s", count=left))
+    if left < 7200:
+        return str(gettext("%(count)s min", count=-(-left // 60)))
+    return str(gettext("%(count)s h", count=-(-left // 3600)))
+
+
+def day(value: date) -> str:
+    """A day without its year."""
+    return str(dates.format_skeleton("MMMd", value, locale=get_locale()))
 
 
 def with_links(sentence: str) -> Markup:
@@ -117,8 +147,8 @@ def with_links(sentence: str) -> Markup:
 def register(app: Flask) -> None:
     """Make them filters of the templates."""
     app.jinja_env.filters.update(
-        when=when, ago=ago, money=money, whole=whole, size=size, seconds=seconds, zone_name=zone_name,
-        instant=as_instant, with_links=with_links, date_and_time=date_and_time,
+        when=when, ago=ago, day=day, money=money, whole=whole, size=size, seconds=seconds, zone_name=zone_name,
+        instant=as_instant, with_links=with_links, date_and_time=date_and_time, span=span,
     )  # fmt: skip
 
 

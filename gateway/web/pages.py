@@ -12,9 +12,10 @@ from sqlalchemy import RowMapping, text
 from werkzeug.wrappers import Response as AnyResponse
 
 from gateway.accounts import audit
-from gateway.connections import model
+from gateway.connections import health, model
 from gateway.orders import freshness, queries
 from gateway.orders.queries import BadCursor, Cursor, OrderFilter
+from gateway.platforms import REGISTRY
 from gateway.web import wording
 from gateway.web.formats import common_zone, zone_of
 from gateway.web.request import now, number, requires, scope, transaction
@@ -114,8 +115,10 @@ def stores() -> str:
             {"account": scope().account_id},
         ).mappings()
         failures = _grouped(refused)
+        misses, catch_ups = _grouped(health.misses(tx, scope())), health.last_catch_ups(tx, scope())
     return render_template("stores.html", stores=rows, subscriptions=subscriptions, failures=failures,
-                           connected=number("connected"))  # fmt: skip
+                           misses=misses, catch_ups=catch_ups, thin={key for key, one in REGISTRY.items()
+                           if one.capabilities.thin_hooks}, connected=number("connected"))  # fmt: skip
 
 
 # --- what the address says -------------------------------------------------------------------------------------

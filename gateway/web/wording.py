@@ -50,6 +50,13 @@ RUN: Mapping[str, Word] = {
     "finished": ("ok", lazy_gettext("Finished")),
     "stopped": ("bad", lazy_gettext("Stopped")),
 }
+RUN_KIND: Mapping[str, Any] = {
+    "manual": lazy_gettext("Sync Order"),
+    "preview": lazy_gettext("Preview"),
+    "retry": lazy_gettext("Failed orders again"),
+    "catch_up": lazy_gettext("Catch-up"),
+    "settle": lazy_gettext("Nightly check"),
+}
 DELIVERY: Mapping[str, Word] = {
     "waiting": ("wait", lazy_gettext("Waiting")),
     "parked": ("wait", lazy_gettext("Parked")),
@@ -87,11 +94,6 @@ OUTCOME: Mapping[str, Any] = {
     "ignored": lazy_gettext("Ignored"),
     "privacy": lazy_gettext("A privacy request: see Settings, Privacy"),
     "erased": lazy_gettext("Not applied: its content was erased"),
-}
-VERDICT: Mapping[str, Any] = {
-    "complete": lazy_gettext("Complete: every order that the store counts in this range was seen."),
-    "incomplete": lazy_gettext("Incomplete: the store counts more or other orders than it listed."),
-    "unknown": lazy_gettext("Not proven: the store gives no exact count to compare with."),
 }
 STATE_SENTENCE: Mapping[str, Any] = {
     "connected": lazy_gettext("Orders arrive as they should."),
@@ -258,7 +260,7 @@ def register(app: Flask) -> None:
     """Make them known to the templates."""
     app.jinja_env.globals.update(
         PAYMENT=PAYMENT, FULFILMENT=FULFILMENT, CONNECTION=CONNECTION, RUN=RUN, DELIVERY=DELIVERY, CHANGE=CHANGE,
-        OUTCOME=OUTCOME, VERDICT=VERDICT, STATE_SENTENCE=STATE_SENTENCE, PLATFORM=PLATFORM, SOURCE=SOURCE, ROLE=ROLE,
+        OUTCOME=OUTCOME, RUN_KIND=RUN_KIND, STATE_SENTENCE=STATE_SENTENCE, PLATFORM=PLATFORM, SOURCE=SOURCE, ROLE=ROLE,
         PRIVACY_KIND=PRIVACY_KIND, PRIVACY_STATE=PRIVACY_STATE,
         LAYER=LAYER, LAYER_NOTE=LAYER_NOTE, STEP=STEP,
         word=word, phrase=phrase, field_name=field_name, field_value=field_value, problem_of=problem_of, device=device,

@@ -76,6 +76,29 @@ def test_sync_order_finds_what_no_webhook_brought_and_says_so_word_for_word(syst
         assert system.stored(platform) == system.truth(platform)
 
 
+def test_all_stores_are_previewed_then_synchronised_and_each_report_adds_up(system: System) -> None:
+    for platform in PLATFORMS:
+        system.sandbox(platform, "orders", count=2, quiet=True, person=[MARKED["first"], MARKED["last"]])
+
+    asked = {"days": 14, "deep": True}
+    runs_url = f"{system.url}/api/v1/sync-runs"
+    for body in ({**asked, "preview": True}, asked):
+        started = system.api.post(f"{runs_url}/all-stores", json=body, timeout=10).json()["sync_runs"]
+        assert len(started) == 3
+        for run in started:
+            system.finished(run["id"])
+            report = system.api.get(f"{runs_url}/{run['id']}/report", timeout=10)
+            told = report.json()
+            assert len(told["orders"]) == told["run"]["counters"]["listed"]
+            for outcome in ("created", "updated", "unchanged", "newer_here", "failed"):
+                counted = sum(order["outcome"] == outcome for order in told["orders"])
+                assert counted == told["run"]["counters"][outcome]
+            assert MARKED["last"] not in report.text
+    previewed = "SELECT count(*) FROM changes c JOIN sync_runs r ON r.id = c.source_id AND c.source = 'run'"
+    assert system.scalar(f"{previewed} WHERE r.kind = 'preview'") == 0
+    assert all(system.stored(platform) == system.truth(platform) for platform in PLATFORMS)
+
+
 def test_by_hand_from_the_command_line(system: System) -> None:
     store_id = str(system.stores["woocommerce"][0])
 

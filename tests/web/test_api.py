@@ -154,6 +154,75 @@ def test_a_finished_run_has_its_line_counters_verdict_and_failures(api, world, m
     assert [one["id"] for one in api("/sync-runs").json["sync_runs"]] == [run]
 
 
+def test_a_run_is_asked_for_with_all_choices_and_shows_them(api, world, maya):
+    store = world.store(maya)
+    body = {"store_id": store, "days": 30, "deep": True, "quiet": False, "preview": True}
+
+    found = api("/sync-runs", "POST", json=body).json
+
+    assert {name: found[name] for name in ("kind", "days", "deep", "quiet", "parent_id", "stage")} == {
+        "kind": "preview", "days": 30, "deep": True, "quiet": False, "parent_id": None, "stage": "listing"
+    }  # fmt: skip
+    assert api("/sync-runs", "POST", json={"store_id": store, "days": 30}).json["quiet"] is True
+
+
+def test_all_stores_get_a_run_each(api, world, maya):
+    stores = [world.store(maya, "Alder"), world.store(maya, "Birch")]
+    world.store(maya, "Cedar", state="disconnected")
+
+    first = api("/sync-runs/all-stores", "POST", json={"days": 14, "deep": True})
+    second = api("/sync-runs/all-stores", "POST", json={"days": 14, "deep": True})
+
+    assert first.status_code == 202
+    assert [(run["store_id"], run["days"], run["deep"]) for run in first.json["sync_runs"]] == [
+        (store, 14, True) for store in stores
+    ]
+    assert second.json == first.json
+    assert api("/sync-runs/all-stores", "POST", json={"days": 14, "store_id": 1}).status_code == 422
+
+
+def test_a_run_is_stopped_resumed_and_its_failed_orders_are_retried(api, world, maya):
+    run = world.run(maya, world.store(maya), state="running", checkpoint="{}")
+
+    stopped = [api(f"/sync-runs/{run}/stop", "POST") for _ in range(2)]
+    resumed = [api(f"/sync-runs/{run}/resume", "POST") for _ in range(2)]
+
+    assert [(one.status_code, one.json["state"], one.json["problem"]) for one in stopped] == [
+        (200, "stopped", "sync.stopped")
+    ] * 2
+    assert [(one.status_code, one.json["state"], one.json["problem"]) for one in resumed] == [(202, "queued", None)] * 2
+    world.sql("UPDATE sync_runs SET state = 'finished', finished_at = now(), failed = 1, verdict = 'incomplete',"
+              " problem_detail = 'why'")  # fmt: skip
+    assert api(f"/sync-runs/{run}/resume", "POST").json["code"] == "sync.not_resumed"
+    first, second = (api(f"/sync-runs/{run}/retry-failed", "POST") for _ in range(2))
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert (first.json["kind"], first.json["parent_id"]) == ("retry", run)
+    found = api(f"/sync-runs/{run}").json
+    assert found["retries"] == [first.json["id"]] == [second.json["id"]]
+    assert (found["verdict_detail"], found["problem_detail"]) == ("why", None)
+    nothing = api(f"/sync-runs/{first.json['id']}/retry-failed", "POST")
+    assert (nothing.status_code, nothing.json["code"]) == (409, "sync.nothing_failed")
+
+
+def test_a_reader_gets_every_run_once(api, world, maya):
+    store, other = world.store(maya), world.store(maya, "Other")
+    made = [world.run(maya, store, state="finished", finished_at=NOON) for _ in range(5)]
+    world.run(maya, other, kind="catch_up", days=None)
+
+    seen, cursor = [], None
+    while True:
+        query = {"limit": 2, "store_id": store, **({"cursor": cursor} if cursor else {})}
+        page = api("/sync-runs", query_string=query).json
+        seen += [run["id"] for run in page["sync_runs"]]
+        if (cursor := page["next_cursor"]) is None:
+            break
+
+    assert seen == made[::-1]
+    assert [run["store_id"] for run in api("/sync-runs?kind=catch_up").json["sync_runs"]] == [other]
+    assert api("/sync-runs?kind=nonsense").status_code == 422
+    assert api("/sync-runs?cursor=nonsense").json["code"] == "web.bad_cursor"
+
+
 def test_deliveries_are_listed_shown_and_replayed(api, world, maya):
     delivery = world.delivery(maya, world.store(maya), state="dead", problem="webhook.no_order_id")
 

@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from babel import dates
 
 from gateway.web import wording
 from tests.web.world import NOON
@@ -119,6 +120,32 @@ def test_a_store_says_how_its_connection_is(browser, world, maya):
                      "3 × A webhook&#39;s signature does not match"):  # fmt: skip
         assert expected in page
     assert "too old" not in page
+
+
+def test_a_store_tells_what_its_webhooks_missed_by_day_and_its_last_catch_up(browser, world, maya):
+    store, other = world.store(maya), world.store(maya, "Etsy", "etsy")
+    today = world.sql("SELECT (now() AT TIME ZONE 'UTC')::date AS today")[0]["today"]
+    for ago, missed, contradicted in ((0, 12, 0), (2, 1, 3), (1, 0, 0), (7, 99, 0)):
+        world.sql("INSERT INTO misses VALUES (:a, :c, :d, :m, :x)", a=maya.account_id, c=store,
+                  d=today - timedelta(days=ago), m=missed, x=contradicted)  # fmt: skip
+    for until in (NOON, NOON + timedelta(minutes=15)):
+        run = world.run(maya, store, kind="catch_up", days=None, state="finished", finished_at=until, updated=2,
+                        window_from=NOON - timedelta(hours=2), window_until=until)  # fmt: skip
+    world.run(maya, store, kind="catch_up", days=None)
+    world.sql("UPDATE connections SET state = 'degraded', state_problem = 'connection.webhooks_missed',"
+              " state_detail = '12' WHERE id = :id", id=store)  # fmt: skip
+
+    page = browser.get("/stores").text
+
+    card, etsy = page[page.index(f'id="store-{store}"') :], page[page.index(f'id="store-{other}"') :]
+    days = [dates.format_skeleton("MMMd", today - timedelta(days=ago), locale="en_GB") for ago in (0, 2)]
+    assert f"<li>{days[0]}: 12 changes</li><li>{days[1]}: 1 change, 3 webhooks contradicted the store</li>" in card
+    assert "99" not in card
+    assert re.search(rf'<a href="/orders/sync/{run}"><time.*?</a>: 24 Nov 2026, 10:00 - 24 Nov 2026, 12:15, '
+                     r"London time; 2 changes found", card)  # fmt: skip
+    assert "Webhooks are being lost" in card
+    assert "In the last 24 hours syncs found 12 changes that no webhook had brought." in card
+    assert "Etsy announces few kinds of change, so most are found by syncs." in etsy
 
 
 def test_settings_list_log_ins_tokens_and_users_and_revoke_a_token(browser, send, world, maya):

@@ -30,7 +30,8 @@ def theirs(world):
     store = world.store(scope, "Their store")
     order = world.order(scope, store, "#9001", name=SECRET)
     delivery = world.delivery(scope, store, body=SECRET.encode(), order_external_id="id #9001")
-    run = world.run(scope, store, state="finished", finished_at=NOON)
+    run = world.run(scope, store, state="finished", finished_at=NOON, failed=1)
+    world.failed_item(scope, run, "9001", "payload.field", SECRET)
     return {
         "order_id": order,
         "delivery_id": delivery,
@@ -120,7 +121,8 @@ def test_lists_hold_nothing_of_another_accounts(application, browser, theirs, ap
     for method, rule, names in routes(application):
         if names or method != "GET" or rule in PUBLIC:
             continue
-        for query in ("", f"?store={theirs['store']}", f"?store_id={theirs['store']}", "?q=Secretive", "?q=9001"):
+        for query in ("", f"?store={theirs['store']}", f"?store_id={theirs['store']}", "?q=Secretive", "?q=9001",
+                      f"?runs={theirs['run_id']}"):  # fmt: skip
             answer = (api(rule.removeprefix("/api/v1") + query) if rule.startswith("/api/v1")
                       else browser.get(rule + query))  # fmt: skip
 
@@ -134,6 +136,8 @@ def test_nobody_starts_a_sync_of_another_accounts_store(send, api, theirs, world
 
     assert send("/orders/sync", store=theirs["store"], days=7).status_code == 404
     assert api("/sync-runs", "POST", json={"store_id": theirs["store"], "days": 7}).status_code == 404
+    send("/orders/sync", store="all", days=7)
+    assert api("/sync-runs/all-stores", "POST", json={"days": 7}).json == {"sync_runs": []}
     assert _state(world) == before
 
 

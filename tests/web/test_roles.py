@@ -23,7 +23,8 @@ def by_role(application, world):
         from gateway.orders import feed
 
         feed.sequence(tx)
-    made = {"store": store, "order": order, "delivery": delivery}
+    run = world.run(owner, store, state="stopped", problem="sync.stopped")
+    made = {"store": store, "order": order, "delivery": delivery, "run": run}
     for role in PERMISSIONS:
         email = f"{role}@example.com"
         scope = world.user(email, role=role)
@@ -79,6 +80,10 @@ def test_a_viewer_sees_orders_and_nobody_in_them(by_role):
     ("path", "fields", "permission"),
     [
         ("/orders/sync", {"store": "{store}", "days": "7"}, "sync"),
+        ("/orders/sync", {"store": "all", "days": "7"}, "sync"),
+        ("/orders/sync/{run}/stop", {}, "sync"),
+        ("/orders/sync/{run}/resume", {}, "sync"),
+        ("/orders/sync/{run}/retry-failed", {}, "sync"),
         ("/deliveries/{delivery}/replay", {}, "sync"),
         ("/orders/{order}/read-again", {}, "sync"),
         ("/stores/connect/woocommerce", {"url": ""}, "connect_stores"),
@@ -102,10 +107,23 @@ def test_what_a_role_may_not_do_is_refused_and_said(by_role, path, fields, permi
             assert f"Your role in this account is {role}." in answer.text
 
 
+def test_what_a_role_may_not_do_with_runs_is_refused_by_the_api_too(by_role, world):
+    _, headers = by_role["viewer"]
+    client = by_role["viewer"][0].application.test_client()
+    body = {"store_id": by_role["store"], "days": 7}
+    for path, sent in (("", body), ("/all-stores", {"days": 7}), (f"/{by_role['run']}/stop", None),
+                       (f"/{by_role['run']}/resume", None), (f"/{by_role['run']}/retry-failed", None)):  # fmt: skip
+        answer = client.post(f"/api/v1/sync-runs{path}", json=sent, headers=headers)
+        assert (answer.status_code, answer.json["code"]) == (403, "web.not_allowed"), path
+    assert [row["state"] for row in world.sql("SELECT state FROM sync_runs")] == ["stopped"]
+
+
 def test_buttons_that_one_may_not_use_are_not_there(by_role):
     client, _ = by_role["viewer"]
 
     assert "Replay" not in client.get(f"/deliveries/{by_role['delivery']}").text
+    assert "Resume</button>" not in client.get(f"/orders/sync/{by_role['run']}").text
+    assert "Start Syncing Your Stores" not in client.get("/orders/sync").text
     assert "Connect a store" not in client.get("/stores").text
     assert "Test connection" not in client.get("/stores").text
     assert "Privacy" not in client.get("/settings").text

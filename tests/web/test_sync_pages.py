@@ -41,7 +41,7 @@ def test_the_range_is_told_by_the_stores_own_clock_and_zone(browser, world, maya
     page = browser.get(f"/orders/sync/ranges?store={store}").text
 
     assert "17 Nov 2026, 06:00 - 24 Nov 2026, 06:00, New York time" in page
-    assert "25 Sept 2026, 07:00 - 24 Nov 2026, 06:00, New York time" in page
+    assert "25 Sept 2026, 07:00 - 24 Nov 2026, 06:00, New York time (UTC-4, then UTC-5)" in page
 
 
 def test_starting_leads_to_the_runs_own_page_and_a_second_start_to_the_same(send, browser, world, maya):
@@ -127,7 +127,8 @@ def test_whoever_was_logged_out_meanwhile_is_led_to_the_log_in(application, worl
 def test_the_result_line_is_word_for_word_and_by_the_stores_clock(browser, world, maya):
     store = world.store(maya, time_zone="Asia/Tokyo")
     run = world.run(maya, store, state="finished", finished_at=NOON - timedelta(hours=2, minutes=30), created=12,
-                    updated=3, unchanged=41, newer_here=5, removed=6, hidden=7, verdict="complete")  # fmt: skip
+                    updated=3, unchanged=41, newer_here=5, removed=6, hidden=7, verdict="complete",
+                    expected=74)  # fmt: skip
 
     page = browser.get(f"/orders/sync/{run}").text
 
@@ -170,13 +171,15 @@ def test_an_incomplete_run_says_what_is_missing(browser, world, maya):
     page = browser.get(f"/orders/sync/{run}").text
 
     assert "Incomplete: the store counts more or other orders than it listed." in page
-    assert "the platform counts 12 orders, 11 were listed" in page
+    assert "It counts 12 orders, 11 were listed: 1 is missing." in page
+    assert "What was listed is saved. Start it again in a few minutes" in page
 
 
 def test_the_history_tells_who_asked_when_and_what_came_of_it(browser, world, maya):
     store = world.store(maya)
     world.run(maya, store, state="finished", finished_at=NOON, created=2, verdict="complete", days=14)
-    world.run(maya, store, state="finished", finished_at=NOON, kind="catch_up", days=None, requested_by=None)
+    world.run(maya, store, state="finished", finished_at=NOON, kind="catch_up", days=None, requested_by=None,
+              updated=1)  # fmt: skip
 
     page = browser.get("/orders/sync").text
 

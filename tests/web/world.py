@@ -127,11 +127,14 @@ class World:
         return int(self.sql(statement, **columns)[0]["id"])
 
     def failed_item(self, scope: AccountScope, run_id: int, external_id: str, problem: str, detail: str) -> None:
-        self.sql(
-            "INSERT INTO run_items (run_id, external_id, account_id, outcome, pass, problem, problem_detail)"
-            " VALUES (:run, :external, :account, 'failed', 1, :problem, :detail)",
-            run=run_id, external=external_id, account=scope.account_id, problem=problem, detail=detail,
-        )  # fmt: skip
+        self.item(scope, run_id, external_id, "failed", problem=problem, problem_detail=detail)
+
+    def item(self, scope: AccountScope, run_id: int, external_id: str, outcome: str, **values: Any) -> None:
+        """What a run did with one order."""
+        columns = {"run_id": run_id, "external_id": external_id, "account_id": scope.account_id, "outcome": outcome,
+                   "pass": 1, **values}  # fmt: skip
+        names, marks = ", ".join(columns), ", ".join(f":{one}" for one in columns)
+        self.sql(f"INSERT INTO run_items ({names}) VALUES ({marks})", **columns)
 
 
 def _reading(account_id: int, store_id: int, number: str, **values: Any) -> Reading:

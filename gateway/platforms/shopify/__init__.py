@@ -13,8 +13,8 @@ PLATFORM = Platform(
         built_at_delivery=False,
         settled_after=timedelta(seconds=2),
         retries_hooks=True,
-        # Without read_all_orders an order created earlier is not shown.
         look_back=timedelta(days=60),
+        looks_back_with="read_all_orders",
         page_size=client.PAGE_SIZE,
         calls_capacity=2000,
         calls_per_second=100,
