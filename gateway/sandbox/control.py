@@ -179,7 +179,7 @@ def _options(store: Store, given: dict[str, Any]) -> dict[str, Any]:
     """Switches of the platform: scopes, protected data, bucket, read delay, refunds that move no time."""
     names = {
         "refund_moves_time", "protected_data", "read_delay_seconds", "buyer_email_granted", "canceled_by_default",
-        "bounds_inclusive",
+        "bounds_inclusive", "bulk_orders_per_second",
         "notice_style",
         "decimals", "plugin_statuses", "strips_authorization", "caches_rest",
     }  # fmt: skip
