@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from gateway.platforms.base import Capabilities, Platform
-from gateway.platforms.shopify import client, hooks, install, orders
+from gateway.platforms.base import BulkImport, Capabilities, Platform
+from gateway.platforms.shopify import bulk, client, hooks, install, orders
 
 PLATFORM = Platform(
     key="shopify",
@@ -30,6 +30,9 @@ PLATFORM = Platform(
     list_page=client.list_page,
     list_heads=client.list_heads,
     relist=None,
+    bulk=BulkImport(
+        begin=bulk.begin, look=bulk.look, rows=bulk.rows, many=bulk.MANY, paged_per_second=bulk.PAGED_PER_SECOND
+    ),
     fetch_orders=client.fetch_orders,
     count=client.count,
     shop=client.shop,

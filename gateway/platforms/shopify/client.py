@@ -156,7 +156,8 @@ def _refusal(problem: Problem, answer: Answer) -> Exception:
     return kind(problem, why, status=answer.status, why=why)
 
 
-def _search(window: Window) -> str:
+def search(window: Window) -> str:
+    """Shopify's search terms for the window, exact to the second."""
     form = "%Y-%m-%dT%H:%M:%SZ"
     return f"updated_at:>='{window.from_.strftime(form)}' AND updated_at:<'{window.until.strftime(form)}'"
 
@@ -167,7 +168,7 @@ def list_page(access: StoreAccess, window: Window, cursor: Cursor | None, *, siz
     state["first"] = min(size or state["first"], MOST_WHOLE)
     while True:
         variables = {"first": state["first"], "lines": state["lines"], "after": state["after"],
-                     "query": _search(window)}  # fmt: skip
+                     "query": search(window)}  # fmt: skip
         try:
             data, errors, answer = ask(access, queries.ORDERS, variables, cost=float(state["cost"]))
             break
@@ -188,7 +189,7 @@ def list_page(access: StoreAccess, window: Window, cursor: Cursor | None, *, siz
 def list_heads(access: StoreAccess, window: Window, cursor: Cursor | None) -> Page:
     """The next 250 heads: scalars cost nothing, so a page costs what its 250 orders do bare."""
     state = dict(cursor or {"after": None, "first": HEADS_SIZE, "cost": 260})
-    variables = {"first": state["first"], "after": state["after"], "query": _search(window)}
+    variables = {"first": state["first"], "after": state["after"], "query": search(window)}
     try:
         data, _, answer = ask(access, queries.HEADS, variables, cost=float(state["cost"]))
     except TooCostly as error:
@@ -197,7 +198,7 @@ def list_heads(access: StoreAccess, window: Window, cursor: Cursor | None) -> Pa
         smaller = max(SMALLEST[0], int(state["first"] * 900 / error.cost))
         return list_heads(access, window, {**state, "first": min(smaller, state["first"] - 1), "cost": error.cost})
     nodes, following = _nodes(data, answer, state)
-    heads = [Head(gid(node.get("id")), _updated_at(node), marks(node)) for node in nodes]
+    heads = [Head(gid(node.get("id")), updated_at(node), marks(node)) for node in nodes]
     heads = [head for head in heads if head.updated_at is None or head.updated_at in window]
     return Page((), following, answer.observed_at, heads)
 
@@ -221,7 +222,8 @@ def _requested(answer: Answer) -> float | None:
     return extensions.cost.requested_query_cost if extensions and extensions.cost else None
 
 
-def _updated_at(node: Mapping[str, Any]) -> datetime | None:
+def updated_at(node: Mapping[str, Any]) -> datetime | None:
+    """An order's own version; None where it can't be read, which normalising then says."""
     try:
         return fields.optional_instant(node, "updatedAt")
     except Refused:
@@ -249,7 +251,7 @@ def _found(access: StoreAccess, node: dict[str, Any], answer: Answer, denied: fr
         if observed_at is None or later.observed_at is None:
             observed_at = None
     node["lineItems"] = lines
-    return Found(gid(node.get("id")), _updated_at(node), msgspec.json.encode(node), observed_at, denied)
+    return Found(gid(node.get("id")), updated_at(node), msgspec.json.encode(node), observed_at, denied)
 
 
 def fetch_orders(access: StoreAccess, ids: Sequence[str]) -> Iterator[LookUp]:
@@ -285,7 +287,7 @@ def _by_ids(access: StoreAccess, ids: Sequence[str], lines: int, cost: float) ->
 
 
 def count(access: StoreAccess, window: Window) -> Count | None:
-    data, _, _ = ask(access, queries.COUNT, {"query": _search(window)}, cost=10)
+    data, _, _ = ask(access, queries.COUNT, {"query": search(window)}, cost=10)
     counted = data.get("ordersCount")
     if not counted:
         return None
