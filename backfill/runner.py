@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from backfill import catch_up, gaps, heads, runs, slices, verdict
+from backfill import bulk, catch_up, gaps, heads, runs, slices, verdict
 from backfill.items import Item, record
 from backfill.runs import RUN_LOCK, TASK, Taken
 from gateway import jobs
@@ -32,6 +32,7 @@ from gateway.domain.points import reached
 from gateway.domain.problems import (
     ORDER_HIDDEN,
     RUN_SUPERSEDED,
+    STORE_PREPARING,
     STORE_THROTTLED,
     TOKEN_REVOKED,
     UNEXPECTED,
@@ -125,6 +126,7 @@ class Runner:
         self._state = {
             "slices": [], "slice": 0, "verdicts": [], "cursor": None, "pass": 1, "attempt": 1, "known": None,
             "tail": None, "equal": 0, "sample_from": None, "after": "", "stretch": "", "gaps": [], "failures": 0,
+            "bulk": None,
             **self.taken.checkpoint,
         }  # fmt: skip
         life = self.access.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -222,7 +224,7 @@ class Runner:
     def _work_on(self, part: slices.Slice) -> None:
         """List one slice and check it, as often as it takes; then its verdict stands and the next one's turn comes."""
         if self._stage() == "listing":
-            self._list(part, tail=False)
+            self._list_slice(part)
             self._sample(part)
             self._set_stage("checking")
         seen, decision = self._check(part)
@@ -232,11 +234,39 @@ class Runner:
             self._state["verdicts"] = [
                 *self._state["verdicts"], [decision.verdict, decision.expected, decision.detail]
             ]  # fmt: skip
-            self._state.update(cursor=None, known=None, attempt=1, slice=self._state["slice"] + 1)
+            self._state.update(cursor=None, known=None, attempt=1, bulk=None, slice=self._state["slice"] + 1)
         self._state["pass"] += 1
         self._set_stage("listing")
 
     # --- listing -----------------------------------------------------------------------------------------------
+    def _list_slice(self, part: slices.Slice) -> None:
+        """In one operation of the platform where there are many, else in pages. What an operation brought is known by
+        its heads from then on, but to a deep run, which counts on nothing that it did not read itself."""
+        if self._state["attempt"] == 1 and self._bring(part):
+            return
+        by_heads = part.by_heads or (self._state["bulk"] in ("whole", "part") and not self.taken.deep)
+        self._list(replace(part, by_heads=by_heads), tail=False)
+
+    def _bring(self, part: slices.Slice) -> bool:
+        """Whether an operation of the platform brought the whole slice. Waits for one that is on its way."""
+        able = REGISTRY[self._connection.platform].bulk
+        if able is None:
+            return False
+        if self._state["bulk"] is None and bulk.suits(able, part, self.taken, self._connection):
+            self._state["bulk"] = bulk.begin(able, self._store, part.window)
+            reached("after_bulk_begin")
+            self._set_stage("listing")
+            reached("after_bulk_checkpoint")
+        if isinstance(self._state["bulk"], dict):
+            for page in bulk.pages(able, self._store, part, self._connection, self._state):
+                reached("after_page_fetch")
+                done = {"bulk": "whole"} if page.cursor is None else {}
+                self._write(page, page.cursor, number=self._state["pass"], also=done)
+            if self._state.get("bulk") != "whole":
+                self._state.update(bulk="part" if self._state["cursor"] else "nothing", cursor=None)
+                self._set_stage("listing")
+        return bool(self._state.get("bulk") == "whole")
+
     def _list(self, part: slices.Slice, *, tail: bool) -> None:
         for page, following in self._pages(part):
             self._write(page, following, number=0 if tail else self._state["pass"])
@@ -259,9 +289,13 @@ class Runner:
                     coming = ahead.submit(ask, self._store, part.window, page.cursor)
                 yield page, page.cursor
 
-    def _write(self, page: Page, following: Cursor | None, *, number: int, is_sample: bool = False) -> None:
-        """Apply a page in ONE transaction with its items, counters and checkpoint; a crash repeats it, uncounted."""
-        checkpoint = {**self._state, "cursor": following, "failures": 0}
+    def _write(
+        self, page: Page, following: Cursor | None, *, number: int, is_sample: bool = False,
+        also: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Apply a page in ONE transaction with its items, counters and checkpoint; a crash repeats it, uncounted.
+        `also`: what else the checkpoint says from then on."""
+        checkpoint = {**self._state, "cursor": following, "failures": 0, **(also or {})}
         looked = self._whole(page, checkpoint, number) if page.heads else Looked(page.orders, [], [])
         if looked.cut_short is not None:
             checkpoint = {**self._state, "failures": 0}  # the page comes again, with less to ask for
@@ -610,8 +644,8 @@ class Runner:
         if isinstance(error, Superseded):
             log.warning("run.superseded", run=self.taken.id)
             return
-        if error.problem is STORE_THROTTLED:
-            # A spent budget is no failure: the run waits as long as it takes, and is shown as waiting.
+        if error.problem in (STORE_THROTTLED, STORE_PREPARING):
+            # Neither a spent budget nor an operation under way is a failure: the run waits, and is shown as waiting.
             self._leave("queued", error, wait=timedelta(seconds=min(max(error.after_seconds, 1.0), 3600.0)))
             return
         self._state["failures"] += 1
