@@ -27,12 +27,17 @@ log = structlog.get_logger("backfill.bulk")
 LOOK_AFTER = (timedelta(seconds=5), timedelta(seconds=60))
 """At least and at most so long between two looks; between the two a quarter of what the operation took so far."""
 
+PAGES_TOO_SLOW = timedelta(minutes=10)
+"""A slice that pages would bring sooner is listed in pages: an operation waits its turn at the platform, and what that
+takes can't be known before. At a standard shop this is 5,300 orders (`bench pages`). The sheet names some 10,000 for a
+whole window; a window over 20,000 is cut in halves until each has less, so slices have half of that and more."""
+
 MOST_BROKEN_OFF = 4
 """A file that breaks off so often is read no further: it may lie where this machine may not connect to."""
 
 
-def suits(able: BulkImport, part: Slice, taken: Taken, connection: Connection) -> bool:
-    """Whether a slice is to be read whole and has so many orders that pages would take longer.
+def suits(able: BulkImport, store: StoreAccess, part: Slice, taken: Taken, connection: Connection) -> bool:
+    """Whether a slice is to be read whole and has so many orders that pages would take long.
 
     Which fields were denied stands nowhere in an operation's file, so there must be none. A preview leaves no
     operation behind.
@@ -40,7 +45,7 @@ def suits(able: BulkImport, part: Slice, taken: Taken, connection: Connection) -
     return (
         taken.kind in ("manual", "catch_up")
         and not (part.by_heads or part.by_placed)
-        and (part.expected or 0) >= able.many
+        and able.in_pages(store, part.expected or 0) >= PAGES_TOO_SLOW
         and _is_shown_all(connection)
     )
 
@@ -74,7 +79,7 @@ def pages(
         return
     state["failures"] = 0  # it was answered
     if look.state == "running":
-        _wait(able, part, connection, look.created_at)
+        _wait(able.in_pages(store, part.expected or 0), part, connection, look.created_at)
         return
     if look.state == "failed":
         log.warning("run.bulk_failed", connection=connection.id, reason=look.reason, partial=bool(look.url))
@@ -90,10 +95,10 @@ def pages(
         log.warning("run.bulk_unreadable", connection=connection.id, problem=error.problem.code)
 
 
-def _wait(able: BulkImport, part: Slice, connection: Connection, created_at: datetime | None) -> None:
+def _wait(most: timedelta, part: Slice, connection: Connection, created_at: datetime | None) -> None:
     """Wait for it, but not longer than pages would have taken."""
     taken = datetime.now(UTC) - connection.skew - (created_at or datetime.min.replace(tzinfo=UTC))
-    if taken > timedelta(seconds=(part.expected or 0) / able.paged_per_second):
+    if taken > most:
         log.warning("run.bulk_too_slow", connection=connection.id, seconds=round(taken.total_seconds()))
         return
     seconds = min(max(taken / 4, LOOK_AFTER[0]), LOOK_AFTER[1]).total_seconds()

@@ -252,7 +252,7 @@ class Runner:
         able = REGISTRY[self._connection.platform].bulk
         if able is None:
             return False
-        if self._state["bulk"] is None and bulk.suits(able, part, self.taken, self._connection):
+        if self._state["bulk"] is None and bulk.suits(able, self._store, part, self.taken, self._connection):
             self._state["bulk"] = bulk.begin(able, self._store, part.window)
             reached("after_bulk_begin")
             self._set_stage("listing")

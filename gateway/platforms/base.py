@@ -329,10 +329,8 @@ class BulkImport:
     rows: Callable[[StoreAccess, BulkLook, Window, Cursor | None], Iterable[Page]]
     """What it brought, in pages as they are read. The last one has no cursor only if all is there; what came in part
     goes as far as it is certain."""
-    many: int
-    """Fewer orders than these are listed in pages."""
-    paged_per_second: float
-    """Orders a second that pages bring: nobody waits longer for an operation than pages would have taken."""
+    in_pages: Callable[[StoreAccess, int], timedelta]
+    """How long pages would take for so many orders, by what is known of the store's budget: nobody waits longer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ def _few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Orders come in portions of ten, and twenty are enough for an operation."""
     shopify = REGISTRY["shopify"]
     assert shopify.bulk is not None
-    able = replace(shopify.bulk, many=MANY, paged_per_second=0.01)
+    able = replace(shopify.bulk, in_pages=lambda access, orders: orders * timedelta(seconds=100))
+    monkeypatch.setattr(bulk, "PAGES_TOO_SLOW", MANY * timedelta(seconds=100))
     monkeypatch.setitem(REGISTRY, "shopify", replace(shopify, bulk=able))
     monkeypatch.setattr(shopify_bulk, "PORTION", PORTION)
 

@@ -19,6 +19,7 @@ from gateway.platforms import REGISTRY
 from gateway.platforms.base import App, BulkImport, BulkLook, Found, Page, StoreAccess
 from gateway.platforms.shopify import bulk
 from gateway.sandbox.shopify import ShopifyStore
+from gateway.sandbox.shopify_cost import Bucket
 from tests.platforms.test_shapes import STATES
 from tests.simulation import BEGINNING, Simulation
 
@@ -162,6 +163,19 @@ def test_each_bad_end_is_told(
     look = _ended(simulation, access, window_of_days(7, simulation.now() + timedelta(hours=1), timedelta()))
 
     assert (look.state, look.reason, bool(look.url)) == (state, reason, has_link)
+
+
+def test_how_long_pages_take_is_by_the_budget_that_the_store_shows(
+    simulation: Simulation, shop: ShopifyStore, access: StoreAccess
+) -> None:
+    """An advanced plan's gets twice as much a second."""
+    before = _able().in_pages(access, 20_000)
+    shop.bucket = Bucket(4000.0, 200.0)
+
+    REGISTRY["shopify"].shop(access)
+
+    assert before == timedelta(minutes=37, seconds=28)
+    assert _able().in_pages(access, 20_000) == before / 2
 
 
 def test_an_operation_that_is_not_known_has_failed(access: StoreAccess) -> None:

@@ -30,9 +30,7 @@ PLATFORM = Platform(
     list_page=client.list_page,
     list_heads=client.list_heads,
     relist=None,
-    bulk=BulkImport(
-        begin=bulk.begin, look=bulk.look, rows=bulk.rows, many=bulk.MANY, paged_per_second=bulk.PAGED_PER_SECOND
-    ),
+    bulk=BulkImport(begin=bulk.begin, look=bulk.look, rows=bulk.rows, in_pages=bulk.in_pages),
     fetch_orders=client.fetch_orders,
     count=client.count,
     shop=client.shop,

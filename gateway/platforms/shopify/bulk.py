@@ -6,6 +6,7 @@ Sheet section 5.3, the schema's own descriptions and Shopify's changelog of 2025
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -18,13 +19,11 @@ from gateway.platforms.shopify import queries
 from gateway.platforms.shopify.client import ask, search, updated_at
 from gateway.platforms.shopify.orders import gid
 
-PAGED_PER_SECOND = 6.8
-"""Orders that pages bring a second: 50 of 10 lines cost 738 points, and a standard shop's bucket gets 100 a second
-(sheet sections 5.1 and 5.2; `bench pages` measures it)."""
+POINTS_AN_ORDER = 11.24
+"""Of the query budget, in pages of whole orders: what `bench pages` measures by the sheet's model of costs."""
 
-MANY = 5_000
-"""Twelve minutes in pages. The sheet says some 10,000 in the window; a window over 20,000 is cut in halves until each
-has less, so its slices have half of that and more, and one that has fewer lies beside a larger one."""
+STANDARD_RESTORE = 100.0
+"""Points a second that a shop's budget gets (sheet section 5.1), until an answer says what this one's does."""
 
 PORTION = 250
 PORTION_BYTES = 8 * 1024 * 1024
@@ -33,6 +32,11 @@ PORTION_BYTES = 8 * 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
 
 _ENDED = ("FAILED", "CANCELED", "EXPIRED")
+
+
+def in_pages(access: StoreAccess, orders: int) -> timedelta:
+    """How long so many orders take in pages, where only the query budget limits them."""
+    return timedelta(seconds=orders * POINTS_AN_ORDER / access.sizes.get("restore", STANDARD_RESTORE))
 
 
 def begin(access: StoreAccess, window: Window) -> str:

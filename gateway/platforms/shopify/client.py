@@ -84,6 +84,9 @@ def ask(
     value = answer.json()
     if not isinstance(value, dict):
         raise answer.not_json("it is not a GraphQL answer")
+    told = budget(answer)
+    if told is not None and told.restore_per_second > 0:
+        access.sizes["restore"] = told.restore_per_second
     errors = value.get("errors") or []
     if isinstance(errors, str):
         raise Refused(STORE_REQUEST_REFUSED, errors[:200], status=answer.status, why=errors[:200])
