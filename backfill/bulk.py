@@ -15,7 +15,6 @@ from typing import Any
 import structlog
 
 from backfill.runs import Taken
-from backfill.slices import Slice
 from gateway.connections.model import Connection
 from gateway.domain.order import PARTS
 from gateway.domain.problems import PERMISSION_MISSING, STORE_PREPARING, GatewayError, NeedsMerchant, Refused, Retry
@@ -36,26 +35,19 @@ MOST_BROKEN_OFF = 4
 """A file that breaks off so often is read no further: it may lie where this machine may not connect to."""
 
 
-def suits(able: BulkImport, store: StoreAccess, part: Slice, taken: Taken, connection: Connection) -> bool:
-    """Whether a slice is to be read whole and has so many orders that pages would take long.
+def suits(able: BulkImport | None, store: StoreAccess, orders: int, taken: Taken) -> bool:
+    """Whether a slice that is to be read whole has so many orders that pages would take long. A preview leaves no
+    operation behind."""
+    return able is not None and taken.kind != "preview" and able.in_pages(store, orders) >= PAGES_TOO_SLOW
 
-    Which fields were denied stands nowhere in an operation's file, so there must be none. A preview leaves no
-    operation behind.
+
+def begin(able: BulkImport, store: StoreAccess, window: Window, connection: Connection) -> dict[str, Any] | str:
+    """How it stands with the slice then: an operation, or "nothing" where there is none for us now.
+
+    Which fields were denied stands nowhere in an operation's file, so there must be none.
     """
-    return (
-        taken.kind in ("manual", "catch_up")
-        and not (part.by_heads or part.by_placed)
-        and able.in_pages(store, part.expected or 0) >= PAGES_TOO_SLOW
-        and _is_shown_all(connection)
-    )
-
-
-def _is_shown_all(connection: Connection) -> bool:
-    return set(PARTS) <= set(connection.granted_parts)
-
-
-def begin(able: BulkImport, store: StoreAccess, window: Window) -> dict[str, Any] | str:
-    """How it stands with the slice then: an operation, or "nothing" where the platform runs none for us now."""
+    if not _is_shown_all(connection):
+        return "nothing"
     try:
         return {"operation": able.begin(store, window), "broken_off": 0}
     except (Refused, NeedsMerchant) as error:
@@ -63,10 +55,14 @@ def begin(able: BulkImport, store: StoreAccess, window: Window) -> dict[str, Any
         return "nothing"
 
 
+def _is_shown_all(connection: Connection) -> bool:
+    return set(PARTS) <= set(connection.granted_parts)
+
+
 def pages(
-    able: BulkImport, store: StoreAccess, part: Slice, connection: Connection, state: dict[str, Any]
+    able: BulkImport, store: StoreAccess, window: Window, orders: int, connection: Connection, state: dict[str, Any]
 ) -> Iterator[Page]:
-    """What the operation brought, from the checkpoint on; if there is less than all, it ends early.
+    """What the operation over so many orders brought, from the checkpoint on; if it is less than all, it ends early.
 
     Raises Retry while the operation is on its way, and when its file breaks off.
     """
@@ -79,12 +75,12 @@ def pages(
         return
     state["failures"] = 0  # it was answered
     if look.state == "running":
-        _wait(able.in_pages(store, part.expected or 0), part, connection, look.created_at)
+        _wait(able.in_pages(store, orders), orders, connection, look.created_at)
         return
     if look.state == "failed":
         log.warning("run.bulk_failed", connection=connection.id, reason=look.reason, partial=bool(look.url))
     try:
-        yield from able.rows(store, look, part.window, state["cursor"])
+        yield from able.rows(store, look, window, state["cursor"])
     except Retry as error:
         state["bulk"]["broken_off"] += 1
         if state["bulk"]["broken_off"] < MOST_BROKEN_OFF:
@@ -95,14 +91,14 @@ def pages(
         log.warning("run.bulk_unreadable", connection=connection.id, problem=error.problem.code)
 
 
-def _wait(most: timedelta, part: Slice, connection: Connection, created_at: datetime | None) -> None:
+def _wait(most: timedelta, orders: int, connection: Connection, created_at: datetime | None) -> None:
     """Wait for it, but not longer than pages would have taken."""
     taken = datetime.now(UTC) - connection.skew - (created_at or datetime.min.replace(tzinfo=UTC))
     if taken > most:
         log.warning("run.bulk_too_slow", connection=connection.id, seconds=round(taken.total_seconds()))
         return
     seconds = min(max(taken / 4, LOOK_AFTER[0]), LOOK_AFTER[1]).total_seconds()
-    raise Retry(STORE_PREPARING, f"{part.expected} orders", after_seconds=seconds)
+    raise Retry(STORE_PREPARING, f"{orders} orders", after_seconds=seconds)
 
 
 def _raise_what_pages_would_meet(error: GatewayError) -> None:

@@ -250,15 +250,16 @@ class Runner:
     def _bring(self, part: slices.Slice) -> bool:
         """Whether an operation of the platform brought the whole slice. Waits for one that is on its way."""
         able = REGISTRY[self._connection.platform].bulk
-        if able is None:
+        if able is None or not part.by_bulk:
             return False
-        if self._state["bulk"] is None and bulk.suits(able, self._store, part, self.taken, self._connection):
-            self._state["bulk"] = bulk.begin(able, self._store, part.window)
+        if self._state["bulk"] is None:
+            self._state["bulk"] = bulk.begin(able, self._store, part.window, self._connection)
             reached("after_bulk_begin")
             self._set_stage("listing")
             reached("after_bulk_checkpoint")
         if isinstance(self._state["bulk"], dict):
-            for page in bulk.pages(able, self._store, part, self._connection, self._state):
+            orders = part.expected or 0
+            for page in bulk.pages(able, self._store, part.window, orders, self._connection, self._state):
                 reached("after_page_fetch")
                 done = {"bulk": "whole"} if page.cursor is None else {}
                 self._write(page, page.cursor, number=self._state["pass"], also=done)

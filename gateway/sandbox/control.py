@@ -189,6 +189,8 @@ def _options(store: Store, given: dict[str, Any]) -> dict[str, Any]:
                 store.grant_scopes([str(each) for each in value])
             elif name == "bucket_maximum" and isinstance(store, ShopifyStore):
                 store.bucket.maximum = None if value is None else float(value)
+            elif name == "restore_per_second" and isinstance(store, ShopifyStore):
+                store.bucket.restore_per_second = float(value)
             elif name in ("per_second", "per_day") and isinstance(store, EtsyStore):
                 setattr(store.world.etsy_app, name, None if value is None else int(value))
             elif name in names and hasattr(store, name):
