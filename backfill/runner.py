@@ -53,6 +53,9 @@ log = structlog.get_logger("backfill.runner")
 LOOK_UPS = 50
 """Orders that were not listed, looked up in one go."""
 
+HEADS_AT_ONCE = 1_000
+"""Heads of several pages are compared and noted together: most of them need nothing else."""
+
 CLOCK_BLUR = timedelta(seconds=2)
 """How far off our idea of a store's clock may be: its Date has whole seconds, and an answer takes its time."""
 
@@ -251,13 +254,18 @@ class Runner:
             ask = platform.list_heads
         with ThreadPoolExecutor(1, thread_name_prefix="next-page") as ahead:
             coming: Future[Page] | None = ahead.submit(ask, self._store, part.window, self._state["cursor"])
+            heads_: list[Head] = []
             while coming is not None:
                 page = coming.result()
                 reached("after_page_fetch")
                 coming = None
                 if page.cursor is not None:
                     coming = ahead.submit(ask, self._store, part.window, page.cursor)
-                yield page, page.cursor
+                heads_ += page.heads
+                if page.heads and page.cursor is not None and len(heads_) < HEADS_AT_ONCE:
+                    continue
+                yield replace(page, heads=heads_), page.cursor
+                heads_ = []
 
     def _write(self, page: Page, following: Cursor | None, *, number: int, is_sample: bool = False) -> None:
         """Apply a page in ONE transaction with its items, counters and checkpoint; a crash repeats it, uncounted."""
