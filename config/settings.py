@@ -130,6 +130,9 @@ class Settings:
     erasure_ledger: Path | None = _setting(  # noqa: RUF009 - a Field is no default
         None, "where erasures are noted, so that they are done again after a restore; else DATA_DIR/erasures.jsonl"
     )
+    metrics_token: str = _setting(
+        "", "who brings it as a bearer token may read /metrics; empty: there is none", secret=True, check=_long_enough
+    )
     sign_up: bool = _setting(False, "let strangers open accounts; their addresses are proven by mail (needs SMTP_URL)")
     smtp_url: str = _setting(
         "",
