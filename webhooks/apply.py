@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,12 +12,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, OperationalError
 
 from gateway import jobs
 from gateway.connections import model, privacy
 from gateway.connections.model import Connection
-from gateway.db.engine import Database
+from gateway.db.engine import Database, is_passing
 from gateway.domain.points import reached
 from gateway.domain.problems import (
     CONNECTION_UNKNOWN,
@@ -138,16 +138,16 @@ class Drainer:
             )
 
     def _apply(self, tx: Transaction, rows: Sequence[Claimed]) -> None:
-        """Apply a batch; when a statement fails, halve it with savepoints, so that the guilty one fails alone."""
+        """Apply a batch; whatever fails, halve it with savepoints, so that the guilty one fails alone."""
         try:
             with tx.begin_nested():
                 self._apply_all(tx, rows)
-        except OperationalError:
-            raise  # deadlock, lost connection: the whole batch is done again
-        except (DBAPIError, UnicodeError, ValueError, RecursionError, MemoryError) as error:
+        except Exception as error:
+            if is_passing(error):
+                raise  # no order's fault: the whole batch is done again
             if len(rows) == 1:
-                log.error("delivery.unexpected", delivery=rows[0].id, error=type(error).__name__)
-                detail = f"{type(error).__name__}"
+                detail = _place(error)
+                log.error("delivery.unexpected", delivery=rows[0].id, error=detail)
                 inbox.finish(tx, [inbox.set_aside(rows[0], UNEXPECTED, detail, self._clock(), again=True)])
                 return
             middle = len(rows) // 2
@@ -264,6 +264,13 @@ class Drainer:
         if connection is not None:
             connections[connection.id] = connection
         return connection
+
+
+def _place(error: Exception) -> str:
+    """What went wrong and the way there through our code; an error's own words may repeat what an order says."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    way = " > ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in frames[-4:])
+    return f"{type(error).__name__} at {way}"
 
 
 def _deleted_before(tx: Transaction, batch: _Batch) -> list[Wish]:

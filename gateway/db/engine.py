@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.pool import NullPool
 
 POOL_WAIT_SECONDS = 2
@@ -37,6 +38,25 @@ def cursor(tx: Connection, **options: Any) -> psycopg.Cursor[Any]:
     assert isinstance(driver, psycopg.Connection)
     made: psycopg.Cursor[Any] = driver.cursor(**options)
     return made
+
+
+_PASSING = ("08", "25", "40", "53", "55", "57", "58")
+"""SQLSTATE classes: connection, transaction state, rollback, resources, locks, shutdown, system."""
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether a failed statement may succeed when it is done again: a deadlock, a lost connection, a full disk.
+
+    psycopg's classes don't tell: what is too large for an index or for a search (54) is an OperationalError too.
+    """
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        error = error.orig if isinstance(error.orig, Exception) else error
+    if isinstance(error, psycopg.Error):
+        code = error.sqlstate
+        return isinstance(error, psycopg.OperationalError) if code is None else code.startswith(_PASSING)
+    return isinstance(error, TimeoutError)  # no connection was free
 
 
 class Database:
