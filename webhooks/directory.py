@@ -64,6 +64,11 @@ class Directory:
             self._entries.popitem(last=False)
         return entry
 
+    def remembered(self, platform: str, key: str) -> int | None:
+        """The connection that was last found there, however long ago; asks nobody."""
+        entry = self._entries.get((platform, key))
+        return None if entry is None else entry.connection_id
+
     def _may_read(self) -> bool:
         moment = time.monotonic()
         self._allowance = min(

@@ -18,6 +18,9 @@ FROZEN_SECONDS = 60
 """No transaction of ours waits for anything but PostgreSQL: one idle this long belongs to a frozen process, and its
 locks must not hold up the others."""
 
+GONE_SECONDS = 15
+"""A server whose host is gone says nothing; TCP by itself would wait for it for a quarter of an hour."""
+
 
 def sqlalchemy_url(url: str) -> str:
     """The URL with the driver that we use: psycopg 3."""
@@ -68,7 +71,11 @@ class Database:
         options = f"-c timezone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout={FROZEN_SECONDS}s"
         if statement_timeout_seconds is not None:
             options += f" -c statement_timeout={int(statement_timeout_seconds * 1000)}"
-        arguments: dict[str, object] = {"options": options, "application_name": name, "connect_timeout": 5}
+        arguments: dict[str, object] = {
+            "options": options, "application_name": name, "connect_timeout": 5,
+            "tcp_user_timeout": GONE_SECONDS * 1000, "keepalives_idle": GONE_SECONDS, "keepalives_interval": 5,
+            "keepalives_count": 3,
+        }  # fmt: skip
         if pool_size:
             self.engine = create_engine(
                 sqlalchemy_url(url),
