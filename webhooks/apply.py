@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ import structlog
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
 
+from config.logging import way_to
 from gateway import jobs
 from gateway.connections import model, privacy
 from gateway.connections.model import Connection
@@ -146,7 +146,7 @@ class Drainer:
             if is_passing(error):
                 raise  # no order's fault: the whole batch is done again
             if len(rows) == 1:
-                detail = _place(error)
+                detail = way_to(error)
                 log.error("delivery.unexpected", delivery=rows[0].id, error=detail)
                 inbox.finish(tx, [inbox.set_aside(rows[0], UNEXPECTED, detail, self._clock(), again=True)])
                 return
@@ -264,13 +264,6 @@ class Drainer:
         if connection is not None:
             connections[connection.id] = connection
         return connection
-
-
-def _place(error: Exception) -> str:
-    """What went wrong and the way there through our code; an error's own words may repeat what an order says."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
-    way = " > ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in frames[-4:])
-    return f"{type(error).__name__} at {way}"
 
 
 def _deleted_before(tx: Transaction, batch: _Batch) -> list[Wish]:

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from config.logging import way_to
 from gateway.domain.problems import (
     BODY_CUT,
     BODY_TOO_LARGE,
@@ -79,7 +80,7 @@ class Receiver:
             return self._refuse(environ, start_response, refusal)
         except Exception as error:
             # Whatever it is, it is our fault and not the webhook's: the platform shall send it again.
-            log.exception("webhook.unexpected", error=type(error).__name__)
+            log.error("webhook.unexpected", error=way_to(error))
             return self._refuse(
                 environ, start_response, _Refused(503, describe(UNEXPECTED, {"why": type(error).__name__}))
             )
