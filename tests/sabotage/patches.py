@@ -87,9 +87,9 @@ PATCHES = (
         (
             (
                 "gateway/orders/apply.py",
-                "        cursor.execute(_UPSERT, _arrays([best[key] for key in keys]))\n",
+                "        cursor.execute(_UPSERT, _arrays([best[key] for key in keys], data_keys))\n",
                 "        earlier = _stored(cursor, keys)\n"
-                "        cursor.execute(_UPSERT, _arrays([best[key] for key in keys]))\n",
+                "        cursor.execute(_UPSERT, _arrays([best[key] for key in keys], data_keys))\n",
             ),
             (
                 "gateway/orders/apply.py",
@@ -97,7 +97,7 @@ PATCHES = (
                 "elif key not in earlier and reading",
             ),
         ),
-        ("tests/orders/test_apply.py",),
+        ("tests/orders/test_apply.py::test_whoever_waited_for_another_writer_does_not_count_its_order_as_created",),
     ),
     Patch(
         "fencing-unchecked",
@@ -110,9 +110,9 @@ PATCHES = (
             ),
             (
                 "backfill/runner.py",
-                '" hidden = hidden + :hidden, missed = missed + :missed"\n'
+                '" drifted = drifted + :drifted"\n'
                 "                \" WHERE id = :id AND fence = :fence AND state = 'running'\"",
-                '" hidden = hidden + :hidden, missed = missed + :missed"\n                " WHERE id = :id"',
+                '" drifted = drifted + :drifted"\n                " WHERE id = :id"',
             ),
         ),
         ("tests/backfill/test_runs.py",),
