@@ -6,7 +6,6 @@ import asyncio
 import gc
 import signal
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +16,6 @@ from procrastinate import exceptions
 from procrastinate.jobs import DeleteJobCondition, Status
 
 from gateway import jobs
-from gateway.db.engine import Database
 
 log = structlog.get_logger("gateway.worker")
 
@@ -26,17 +24,6 @@ Loop = Callable[[threading.Event], None]
 
 SWEEP_SECONDS = 10.0
 RESTART_SECONDS = 1.0
-SAY_SECONDS = 30.0
-
-
-def wait_for(database: Database) -> None:
-    """Return once PostgreSQL answers: it may be starting just as we are, or be away for a while."""
-    said_at = float("-inf")
-    while not database.is_there():
-        if time.monotonic() - said_at > SAY_SECONDS:
-            said_at = time.monotonic()
-            log.warning("worker.waits_for_database")
-        time.sleep(RESTART_SECONDS)
 
 
 def run(database_url: str, loops: Mapping[str, Loop], *, context: Mapping[str, Any], concurrency: int = 8) -> None:

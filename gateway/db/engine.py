@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+import structlog
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.pool import NullPool
+
+log = structlog.get_logger("gateway.db")
 
 POOL_WAIT_SECONDS = 2
 """A page that gets no connection within this is answered 503 (DESIGN section 7)."""
@@ -18,6 +22,7 @@ FROZEN_SECONDS = 60
 """No transaction of ours waits for anything but PostgreSQL: one idle this long belongs to a frozen process, and its
 locks must not hold up the others."""
 
+SAY_SECONDS = 30.0
 GONE_SECONDS = 15
 """A server whose host is gone says nothing; TCP by itself would wait for it for a quarter of an hour."""
 
@@ -103,6 +108,15 @@ class Database:
         except Exception:
             return False
         return True
+
+    def wait(self) -> None:
+        """Return once PostgreSQL answers: it may be starting just as we are, or be away for a while."""
+        said_at = float("-inf")
+        while not self.is_there():
+            if time.monotonic() - said_at > SAY_SECONDS:
+                said_at = time.monotonic()
+                log.warning("database.awaited")
+            time.sleep(1.0)
 
     def close(self) -> None:
         self.engine.dispose()

@@ -68,7 +68,7 @@ def test_a_worker_started_while_postgresql_is_away_waits_for_it(
     durable_database_url.kill9()
 
     worker = system.start_worker()
-    until(lambda: "worker.waits_for_database" in system.said("worker"), "the worker waits")
+    until(lambda: "database.awaited" in system.said("worker"), "the worker waits")
     durable_database_url.start()
 
     until(system.is_ready, "the worker works")
