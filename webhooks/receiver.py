@@ -155,7 +155,7 @@ class Receiver:
             return self._directory.look_up(platform, key, fresh=fresh)
         except Busy:
             raise _Refused(503, TOO_MANY_BODIES) from None
-        except (SQLAlchemyError, NeedsOperator) as error:
+        except (SQLAlchemyError, NeedsOperator, TimeoutError) as error:
             log.warning("webhook.look_up_failed", error=type(error).__name__)
             raise _Refused(503, DATABASE_AWAY) from None
 

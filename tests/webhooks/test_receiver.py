@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -265,6 +266,19 @@ def test_a_look_up_that_fails_is_answered_503_and_never_4xx(gateway: Gateway, mo
     monkeypatch.setattr(type(gateway.simulation.directory), "look_up", busy)
 
     assert gateway.send(b'{"id":1}') == 503
+
+
+def test_a_look_up_that_never_ends_is_given_up_in_time(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    stands_still = threading.Event()
+    monkeypatch.setattr("webhooks.directory.LOOK_UP_SECONDS", 0.05)
+    monkeypatch.setattr(type(gateway.simulation.directory), "_read", lambda *_: stands_still.wait(60))
+    gateway.simulation.directory._entries.clear()
+
+    status, headers, body = _answer(gateway, _environ(gateway, b"{}"))
+    stands_still.set()
+
+    assert (status, headers["Retry-After"]) == (503, "5")
+    assert json.loads(body)["type"] == "urn:problem:internal.database_away"
 
 
 def test_an_unknown_shopify_shop_is_stored_and_parked(gateway: Gateway) -> None:
