@@ -15,10 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from config.logging import way_to
 from gateway.domain.problems import (
+    ADDRESS_UNKNOWN,
     BODY_CUT,
     BODY_TOO_LARGE,
     BODY_TOO_SLOW,
-    CONNECTION_UNKNOWN,
     DATABASE_AWAY,
     METHOD_REFUSED,
     TOO_MANY_BODIES,
@@ -90,7 +90,7 @@ class Receiver:
     def _receive(self, environ: dict[str, Any], path: str) -> None:
         platform = REGISTRY.get(path[len(PREFIX) :].split("/", 1)[0])
         if platform is None:
-            raise _Refused(404, CONNECTION_UNKNOWN)
+            raise _Refused(404, ADDRESS_UNKNOWN)
         if environ["REQUEST_METHOD"] != "POST":
             raise _Refused(405, METHOD_REFUSED)
         with self._body(environ) as body:
@@ -128,7 +128,7 @@ class Receiver:
             self._look_up(platform.key, key).connection_id is None
             and self._look_up(platform.key, key, fresh=True).connection_id is None
         ):
-            raise _Refused(404, CONNECTION_UNKNOWN)
+            raise _Refused(404, ADDRESS_UNKNOWN)
 
     def _verified(self, platform: Platform, request: HookRequest, address: Address) -> Entry:
         entry = self._look_up(platform.key, address.key)
@@ -138,7 +138,7 @@ class Receiver:
             # The secret may be new, or the connection: WooCommerce never sends a refused webhook again.
             entry = self._look_up(platform.key, address.key, fresh=True)
             if entry.connection_id is None and platform.key == "woocommerce":
-                raise _Refused(404, CONNECTION_UNKNOWN) from None
+                raise _Refused(404, ADDRESS_UNKNOWN) from None
             try:
                 platform.verify(request, entry.secrets)
             except SignatureRejected as error:

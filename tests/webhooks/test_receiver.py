@@ -89,6 +89,9 @@ def test_an_unknown_woocommerce_address_is_answered_404(gateway: Gateway) -> Non
 
     assert gateway.simulation.post("/webhooks/woocommerce/stranger", gateway.headers(body), body) == 404
     assert gateway.simulation.post("/webhooks/nobody", gateway.headers(body), body) == 404
+    status, _, told = _answer(gateway, _environ(gateway, body, PATH_INFO="/webhooks/woocommerce/stranger"))
+    assert (status, json.loads(told)["type"]) == (404, "urn:problem:webhook.address_unknown")
+    assert _stored(gateway) == 0
 
 
 @pytest.mark.parametrize("key", ["\x00", "a\x00b", "é", "a b", "x" * 5000, "..", "%2e%2e", "'--"])
