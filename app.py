@@ -192,6 +192,7 @@ def _register_commands(app: Flask) -> None:
     def worker_command() -> None:
         """Apply deliveries and run jobs until stopped."""
         configure_logging()
+        app.extensions["access"].database.wait()
         _require_keys(app.extensions["access"])
         _work(app.extensions["settings"], app.extensions["access"])
 

@@ -16,17 +16,17 @@ import structlog
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from backfill import catch_up, gaps, heads, runs, slices, verdict
 from backfill.items import Item, record
 from backfill.runs import RUN_LOCK, TASK, Taken
+from config.logging import way_to
 from gateway import jobs
 from gateway.connections import model
 from gateway.connections.access import Access
 from gateway.connections.model import Connection
 from gateway.connections.pacing import Purpose
-from gateway.db.engine import Database
+from gateway.db.engine import Database, is_passing
 from gateway.domain.order import PARTS, PartName
 from gateway.domain.points import reached
 from gateway.domain.problems import (
@@ -146,10 +146,10 @@ class Runner:
                 self._leave("queued", error, wait=timedelta(0))
                 return
             self._stop(error)
-        except DBAPIError:
-            raise  # the database is away: the run is left as it stands, and taken again by whoever comes first
         except Exception as error:
-            log.exception("run.unexpected", run=self.taken.id)
+            if is_passing(error):
+                raise  # the database is away: the run is left as it stands, and taken again by whoever comes first
+            log.error("run.unexpected", run=self.taken.id, error=way_to(error))
             why = type(error).__name__
             self._fail_for_now(Retry(UNEXPECTED, why, after_seconds=5, why=why))
         finally:
@@ -425,21 +425,32 @@ class Runner:
         return readings, failed
 
     def _apply(self, tx: Transaction, readings: Sequence[Reading]) -> list[Item]:
-        if self.taken.kind == "preview":
-            outcomes: Sequence[str] = foresee(tx, readings)
-        else:
-            platforms = {self._connection.id: self._connection.platform}
-            outcomes = [
-                applied.outcome
-                for applied in apply(
-                    tx, readings, source="run", platforms=platforms, payloads=self.access.payloads,
-                    quiet=self.taken.quiet,
-                )
-            ]  # fmt: skip
+        """Write them, or what can be written of them: an order that PostgreSQL refuses fails alone."""
+        try:
+            with tx.begin_nested():
+                outcomes = self._outcomes(tx, readings)
+        except Exception as error:
+            if is_passing(error) or isinstance(error, GatewayError):
+                raise
+            if len(readings) == 1:
+                log.error("run.order_refused", run=self.taken.id, error=way_to(error))
+                moment = readings[0].core.version.updated_at
+                return [Item(readings[0].external_id, "failed", moment, UNEXPECTED.code, way_to(error)[:500])]
+            half = len(readings) // 2
+            return self._apply(tx, readings[:half]) + self._apply(tx, readings[half:])
         return [
             Item(reading.external_id, outcome, reading.core.version.updated_at)
             for reading, outcome in zip(readings, outcomes, strict=True)
         ]
+
+    def _outcomes(self, tx: Transaction, readings: Sequence[Reading]) -> Sequence[str]:
+        if self.taken.kind == "preview":
+            return foresee(tx, readings)
+        applied = apply(
+            tx, readings, source="run", platforms={self._connection.id: self._connection.platform},
+            payloads=self.access.payloads, quiet=self.taken.quiet,
+        )  # fmt: skip
+        return [each.outcome for each in applied]
 
     # --- checking ----------------------------------------------------------------------------------------------
     def _check(self, part: slices.Slice) -> tuple[int, verdict.Decision | None]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import click
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError
 
@@ -20,8 +21,11 @@ MASKED = "********"
 _SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 
 
-class SettingsError(Exception):
-    """A setting is missing or wrong; the message names every one of them and is fit for an operator."""
+class SettingsError(click.ClickException):
+    """A setting is missing or wrong; the message names every one of them and is fit for an operator.
+
+    click's, so that every command tells it in one sentence and not in a traceback.
+    """
 
 
 def _postgresql_url(value: str) -> None:

@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, OperationalError
 
+from config.logging import way_to
 from gateway import jobs
 from gateway.connections import model, privacy
 from gateway.connections.model import Connection
-from gateway.db.engine import Database
+from gateway.db.engine import Database, is_passing
 from gateway.domain.points import reached
 from gateway.domain.problems import (
     CONNECTION_UNKNOWN,
@@ -138,16 +138,16 @@ class Drainer:
             )
 
     def _apply(self, tx: Transaction, rows: Sequence[Claimed]) -> None:
-        """Apply a batch; when a statement fails, halve it with savepoints, so that the guilty one fails alone."""
+        """Apply a batch; whatever fails, halve it with savepoints, so that the guilty one fails alone."""
         try:
             with tx.begin_nested():
                 self._apply_all(tx, rows)
-        except OperationalError:
-            raise  # deadlock, lost connection: the whole batch is done again
-        except (DBAPIError, UnicodeError, ValueError, RecursionError, MemoryError) as error:
+        except Exception as error:
+            if is_passing(error):
+                raise  # no order's fault: the whole batch is done again
             if len(rows) == 1:
-                log.error("delivery.unexpected", delivery=rows[0].id, error=type(error).__name__)
-                detail = f"{type(error).__name__}"
+                detail = way_to(error)
+                log.error("delivery.unexpected", delivery=rows[0].id, error=detail)
                 inbox.finish(tx, [inbox.set_aside(rows[0], UNEXPECTED, detail, self._clock(), again=True)])
                 return
             middle = len(rows) // 2

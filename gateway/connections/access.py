@@ -31,6 +31,10 @@ LOOK_AGAIN_SECONDS = 1.0
 
 PAGE_SECONDS = 10.0
 
+REFRESH_SECONDS = 25.0
+"""An answer may take twice as long to end, and PostgreSQL ends a transaction that is idle for FROZEN_SECONDS: the new
+tokens must be written before that, since the old ones are used up."""
+
 _REFRESHING = 4_242_100
 """First half of the advisory lock of a token refresh; the second is the connection's id."""
 
@@ -166,7 +170,7 @@ class Access:
             plain = StoreAccess(
                 shop_id=connection.shop_id, domain=connection.domain, base_url=connection.base_url,
                 currency=connection.currency, time_zone=connection.time_zone, credentials=credentials, app=self.app,
-                http=Http(self._session()),
+                http=Http(self._session(), read_seconds=REFRESH_SECONDS),
             )  # fmt: skip
             tokens = REGISTRY[connection.platform].refresh(plain)
             if tokens is None:

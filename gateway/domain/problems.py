@@ -130,6 +130,14 @@ CONNECTION_UNKNOWN = _add(
     "merchant",
     "after_fix",
 )
+ADDRESS_UNKNOWN = _add(
+    "webhook.address_unknown",
+    "No store has this webhook address",
+    "The address is not one that this gateway gave out, or its store is no longer connected. The webhook was not kept.",
+    "Delete the webhook in the shop; Test connection at Store → Integrations makes the right ones.",
+    "merchant",
+    "never",
+)
 METHOD_REFUSED = _add(
     "webhook.method",
     "Webhooks are sent by POST",

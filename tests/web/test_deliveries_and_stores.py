@@ -54,6 +54,18 @@ def test_a_delivery_shows_its_headers_without_signatures_and_secrets(browser, wo
     assert "orders/create" in page
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"note":"\\ud800"}', b'"\\u0000"', b"\xff\xfe", b'{"n":' + b"9" * 5000 + b"}", b"[" * 5000, b""]
+)
+def test_a_body_of_any_kind_has_its_page(browser, world, maya, body):
+    delivery = world.delivery(maya, world.store(maya), body=body, state="dead", problem="webhook.body_not_json")
+
+    answer = browser.get(f"/deliveries/{delivery}")
+
+    assert answer.status_code == 200
+    assert "Body as received" in answer.text or not body
+
+
 def test_a_body_is_shown_pretty_and_as_received(browser, world, maya):
     delivery = world.delivery(maya, world.store(maya), body='{"a":[1,"é<b>"]}'.encode())
 
