@@ -127,16 +127,21 @@ def finish(tx: Connection, verdicts: Sequence[Verdict]) -> None:
         cursor.execute(_FINISH, columns)
 
 
-def set_aside(row: Claimed, problem: Problem, detail: str, moment: datetime, *, again: bool) -> Verdict:
+def set_aside(
+    row: Claimed, problem: Problem, detail: str, moment: datetime, *, again: bool, order_external_id: str | None = None
+) -> Verdict:
     """Try it again later with back-off and jitter, or, after MAX_ATTEMPTS or when the same input gives the same
     answer, bury it: a dead letter that can be replayed."""
     attempts = row.attempts + 1
     if not again or attempts >= MAX_ATTEMPTS:
-        return Verdict(row.id, "dead", attempts, problem=problem.code, problem_detail=detail[:1000])
+        return Verdict(
+            row.id, "dead", attempts, problem=problem.code, problem_detail=detail[:1000],
+            order_external_id=order_external_id,
+        )  # fmt: skip
     wait = min(5.0 * 4 ** (attempts - 1), 6 * 3600.0) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
     return Verdict(
         row.id, "waiting", attempts, problem=problem.code, problem_detail=detail[:1000],
-        next_attempt_at=moment + timedelta(seconds=wait),
+        next_attempt_at=moment + timedelta(seconds=wait), order_external_id=order_external_id,
     )  # fmt: skip
 
 
@@ -215,8 +220,8 @@ def unpark(tx: Connection) -> int:
         text(
             "UPDATE deliveries d SET state = 'waiting', account_id = c.account_id, connection_id = c.id,"
             " next_attempt_at = clock_timestamp(), problem = NULL, problem_detail = NULL"
-            " FROM connections c WHERE d.state = 'parked' AND d.connection_id IS NULL AND d.shop <> ''"
-            " AND c.platform = d.platform AND c.state <> 'disconnected'"
-            " AND (c.domain = d.shop OR c.shop_id = d.shop OR d.shop = ANY(c.aliases))"
+            " FROM connections c WHERE d.state = 'parked' AND c.platform = d.platform AND c.state <> 'disconnected'"
+            " AND (c.id = d.connection_id OR (d.connection_id IS NULL AND d.shop <> ''"
+            "   AND (c.domain = d.shop OR c.shop_id = d.shop OR d.shop = ANY(c.aliases))))"
         )
     ).rowcount

@@ -7,7 +7,6 @@ told by mail when it lasts, and told again when it is over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 
 import procrastinate
@@ -18,7 +17,15 @@ from sqlalchemy import RowMapping, text
 from gateway import jobs, mail
 from gateway.connections import model
 from gateway.connections.access import Access
-from gateway.domain.problems import CATALOGUE, WEBHOOKS_MISSED, WEBHOOKS_SILENT, NeedsMerchant, describe
+from gateway.domain.problems import (
+    CATALOGUE,
+    SHOP_GONE,
+    TOKEN_REVOKED,
+    WEBHOOKS_MISSED,
+    WEBHOOKS_SILENT,
+    NeedsMerchant,
+    describe,
+)
 from gateway.platforms import REGISTRY
 
 log = structlog.get_logger("gateway.health")
@@ -40,21 +47,23 @@ TOLD_AFTER = timedelta(minutes=20)
 @jobs.app.task(name="connections.check", pass_context=True, retry=procrastinate.RetryStrategy(
     max_attempts=8, exponential_wait=4))  # fmt: skip
 def check(context: procrastinate.JobContext, connection_id: int) -> None:
-    """Ask the platform whether our access still stands, and what the shop is called now; only its own refusal
-    disconnects a store. What it grants is known from the catch-up that follows.
+    """Ask the platform whether our access still stands, and what the shop is called now. What it grants is known from
+    the catch-up that follows.
 
-    An uninstall webhook's headers are unsigned, so the webhook alone moves nothing.
+    An uninstall webhook's headers are unsigned, so the webhook alone moves nothing: only the platform's own refusal of
+    our token does. Any other refusal (a frozen shop, a permission) may end, so the store is kept trying.
     """
     access: Access = context.additional_context["access"]
     with access.database.transaction() as tx:
         connection = model.get(tx, connection_id)
-    if connection is None:
+    if connection is None or connection.state == "disconnected":
         return
     try:
         shop = REGISTRY[connection.platform].shop(access.store(connection))
     except NeedsMerchant as error:
+        state = "disconnected" if error.problem in (TOKEN_REVOKED, SHOP_GONE) else "action_needed"
         with access.database.transaction() as tx:
-            model.set_state(tx, connection_id, "disconnected", error.problem.code, error.detail)
+            model.set_state(tx, connection_id, state, error.problem.code, error.detail)
         return
     with access.database.transaction() as tx:
         model.note_shop(tx, connection, shop)
@@ -126,14 +135,17 @@ def tell(tx: Transaction, access: Access) -> int:
         ),
         {"patience": TOLD_AFTER},
     ).mappings().all()  # fmt: skip
+    told = 0
     for row in rows:
-        subject, body = _words(row, access.public_url)
-        for address in _owners(tx, row["account_id"]):
-            mail.write(tx, access.vault, row["account_id"], address, subject, body)
         tx.execute(
             text("UPDATE connections SET told_problem = coalesce(state_problem, '') WHERE id = :id"), {"id": row["id"]}
         )
-    return len(rows)
+        if row["state"] == "disconnected" and row["state_problem"] is None:
+            continue  # somebody here took it off: that ends the trouble, and is no news to them
+        told += 1
+        subject, body = _words(row, access.public_url)
+        mail.write_to_owners(tx, access.vault, row["account_id"], subject, body)
+    return told
 
 
 def _words(row: RowMapping, public_url: str) -> tuple[str, str]:
@@ -145,10 +157,3 @@ def _words(row: RowMapping, public_url: str) -> tuple[str, str]:
         return f"{name}: needs you", f"See {public_url}/stores"
     problem = describe(known, {"why": row["state_detail"]})
     return f"{name}: {problem.title}", f"{problem.cause}\n\n{problem.fix}\n\n{public_url}/stores\n"
-
-
-def _owners(tx: Transaction, account_id: int) -> Sequence[str]:
-    return tx.execute(
-        text("SELECT email FROM users WHERE account_id = :account AND role = 'owner' ORDER BY id"),
-        {"account": account_id},
-    ).scalars().all()  # fmt: skip

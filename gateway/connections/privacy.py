@@ -20,9 +20,10 @@ import structlog
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import RowMapping, text
 
-from gateway import jobs
+from gateway import jobs, mail
 from gateway.connections import model
 from gateway.connections.access import Access
+from gateway.connections.disconnect import take_off
 from gateway.connections.model import Connection
 from gateway.domain.problems import STORE_STILL_CONNECTED, GatewayError, NeedsMerchant, Refused
 from gateway.domain.scope import AccountScope
@@ -109,6 +110,21 @@ def work(context: procrastinate.JobContext, connection_id: int) -> None:
     fulfil_all(context.additional_context["access"], context.additional_context["ledger"], connection_id)
 
 
+@jobs.app.periodic(cron="47 * * * *")
+@jobs.app.task(name="privacy.follow_up", queueing_lock="privacy.follow_up", pass_context=True)
+def follow_up(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - it is always given
+    """Every hour: no request is given up, however long a store could not be asked; and the ledger is looked into, since
+    a store that is connected again after a restore brings back whom it erased."""
+    access: Access = context.additional_context["access"]
+    again(access, context.additional_context["ledger"])
+    with access.database.transaction() as tx:
+        waiting = tx.execute(
+            text("SELECT DISTINCT connection_id FROM privacy_requests WHERE state = 'waiting' ORDER BY 1")
+        ).scalars()
+        for connection_id in waiting.all():
+            jobs.defer(tx, TASK, once=f"privacy:{connection_id}", connection_id=connection_id)
+
+
 def fulfil_all(access: Access, ledger: Path | None, connection_id: int) -> None:
     """The same for callers without a job. What can't be done now keeps its reason, and is raised for another try."""
     failure: GatewayError | None = None
@@ -169,7 +185,19 @@ def _fulfil(access: Access, ledger: Path | None, request_id: int) -> None:
         )
         if request["delivery_id"] is not None:
             erase_bodies(tx, [request["delivery_id"]])  # it names the customer
+            if export is not None:
+                _tell_owners(tx, access, connection)
     log.info("privacy.done", request=request_id, kind=request["kind"], orders=done.orders, bodies=done.bodies)
+
+
+def _tell_owners(tx: Transaction, access: Access, connection: Connection) -> None:
+    """The platform asks in a customer's name, and it is the store's owner who hands over what is held."""
+    name = " ".join(connection.name.split())[:100]
+    mail.write_to_owners(
+        tx, access.vault, connection.account_id, f"{name}: a customer asks for their data",
+        f"A customer of {name} asked to see what is held of them. It is ready to be downloaded:"
+        f" {access.public_url}/settings/privacy\n\nHand it over within 30 days.\n",
+    )  # fmt: skip
 
 
 def _require_gone(access: Access, connection: Connection) -> None:
@@ -183,7 +211,8 @@ def _require_gone(access: Access, connection: Connection) -> None:
 
 def _erase_shop(tx: Transaction, access: Access, connection: Connection, request_id: int) -> Erased:
     """Every person, payload, export and secret of one store; the orders' cores stay as the account's own records."""
-    # First: who writes into this store just now is waited for, and whoever comes later seals with another key.
+    # First: who writes into this store just now is waited for, and whoever comes later finds it taken off.
+    take_off(tx, access, connection)
     drop_key(tx, connection.id)
     orders = bodies = 0
     while ids := tx.execute(
@@ -195,18 +224,13 @@ def _erase_shop(tx: Transaction, access: Access, connection: Connection, request
     rest = tx.execute(
         text(
             "SELECT id FROM deliveries WHERE erased_at IS NULL AND (connection_id = :id OR"
-            " (connection_id IS NULL AND platform = :platform AND shop = :domain))"
+            " (connection_id IS NULL AND platform = :platform AND shop = ANY(:names)))"
         ),
-        {"id": connection.id, "platform": connection.platform, "domain": connection.domain},
+        {"id": connection.id, "platform": connection.platform,
+         "names": [connection.domain, connection.shop_id, *connection.aliases]},
     ).scalars().all()  # fmt: skip
     bodies += erase_bodies(tx, rest)
     tx.execute(text("UPDATE privacy_requests SET export = NULL WHERE connection_id = :id"), {"id": connection.id})
-    tx.execute(
-        text(
-            "UPDATE connections SET credentials = :none, hook_secrets = :nothing, state = 'disconnected' WHERE id = :id"
-        ),
-        {"id": connection.id, "none": access.vault.close({}), "nothing": access.vault.close([])},
-    )
     return Erased(orders, bodies)
 
 
@@ -256,7 +280,8 @@ def _note(ledger: Path | None, request: RowMapping, connection: Connection, ids:
         "platform": connection.platform, "shop_id": connection.shop_id, "order_ids": list(ids),
     }  # fmt: skip
     with open(os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+        # The newline before it parts it from a line that a crash cut off.
+        file.write("\n" + json.dumps(entry) + "\n")
         file.flush()
         os.fsync(file.fileno())
 

@@ -313,6 +313,12 @@ deliveries = Table(
     Index("deliveries_waiting_idx", "id", postgresql_where=text("state = 'waiting' AND crashes = 0")),
     Index("deliveries_suspect_idx", "id", postgresql_where=text("state = 'waiting' AND crashes > 0")),
     Index("deliveries_parked_idx", "platform", "shop", postgresql_where=text("state = 'parked'")),
+    # What nobody could use, looked for each hour to be forgotten.
+    Index(
+        "deliveries_unused_idx",
+        "received_at",
+        postgresql_where=text("state IN ('parked', 'dead', 'ignored') AND erased_at IS NULL"),
+    ),
     Index("deliveries_account_idx", "account_id", "id"),
     Index("deliveries_account_connection_idx", "account_id", "connection_id", "id"),
     Index(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from werkzeug.wrappers import Response
 
 from gateway.connections import health, model
 
@@ -118,6 +120,43 @@ def test_owners_are_told_once_when_it_lasts_and_once_when_it_is_over(access, peo
         model.works_again(tx, store)
     people.sql("UPDATE connections SET state_since = now() - interval '1 hour'")
     assert [mail[1] for mail in told(access, people)][1:] == ["Fern & Clay UK: works again"]
+
+
+def test_a_store_that_somebody_takes_off_does_not_work_again(access, people, maya_scope, store):
+    with access.database.transaction() as tx:
+        model.set_state(tx, store, "action_needed", "connection.token_revoked")
+    people.sql("UPDATE connections SET state_since = now() - interval '1 hour'")
+    assert len(told(access, people)) == 1
+    people.sql("UPDATE connections SET state = 'disconnected', state_problem = NULL")
+
+    assert len(told(access, people)) == 1
+    assert people.sql("SELECT told_problem FROM connections") == [{"told_problem": ""}]
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "problem"),
+    [
+        (401, "disconnected", "connection.token_revoked"),
+        (404, "disconnected", "connection.shop_gone"),
+        (402, "action_needed", "connection.shop_frozen"),
+        (423, "action_needed", "connection.shop_frozen"),
+        (403, "action_needed", "connection.permission_missing"),
+    ],
+)
+def test_only_a_refused_token_takes_a_store_off_and_the_rest_is_kept_trying(
+    access, people, maya_scope, monkeypatch, serve, status, state, problem
+):
+    site = serve(lambda _: Response("{}", status, mimetype="application/json"), tls=False)
+    monkeypatch.setattr(
+        access, "app", dataclasses.replace(access.app, shopify_admin_url=f"http://127.0.0.1:{site.port}/admin")
+    )
+    store = people.store(maya_scope, platform="shopify")
+    tokens = {"access_token": "a", "refresh_token": "r", "expires_at": "2099-01-01T00:00:00+00:00"}
+    people.sql("UPDATE connections SET credentials = :tokens", tokens=access.vault.close(tokens))
+
+    health.check(type("Context", (), {"additional_context": {"access": access}})(), store)
+
+    assert people.sql("SELECT state, state_problem FROM connections") == [{"state": state, "state_problem": problem}]
 
 
 def test_a_state_that_is_said_again_lasts_since_its_beginning(access, people, store):
