@@ -97,6 +97,7 @@ def _access(settings: Settings) -> Access:
         shopify_client_secret=settings.shopify_client_secret,
         shopify_client_secret_previous=settings.shopify_client_secret_previous,
         shopify_admin_url=settings.shopify_admin_url,
+        shopify_api_webhooks=settings.shopify_api_webhooks,
         etsy_keystring=settings.etsy_keystring,
         etsy_shared_secret=settings.etsy_shared_secret,
         etsy_webhook_secrets=settings.etsy_webhook_secrets,
@@ -159,7 +160,7 @@ def _work(settings: Settings, access: Access) -> None:
             "rereads": lambda stop: rereads.dispatch(database, stop),
             "runs": lambda stop: runner.dispatch(database, stop),
             "catch-up": lambda stop: catch_up.watch(database, stop),
-            "subscriptions": lambda stop: subscriptions.watch(database, stop),
+            "subscriptions": lambda stop: subscriptions.watch(access, stop),
         },
         context={
             "access": access,

@@ -116,6 +116,9 @@ class Settings:
     shopify_client_secret: str = _setting("", "the Shopify app's client secret", secret=True)
     shopify_client_secret_previous: str = _setting("", "the secret before, while it is being rotated", secret=True)
     shopify_admin_url: str = _setting("https://{shop}/admin", "where a shop's Admin API is", check=_shop_url)
+    shopify_api_webhooks: bool = _setting(
+        False, "make webhooks in each shop by the Admin API, for an app without shopify.app.toml"
+    )
     etsy_keystring: str = _setting("", "the Etsy app's keystring")
     etsy_shared_secret: str = _setting("", "the Etsy app's shared secret", secret=True)
     etsy_webhook_secrets: tuple[str, ...] = _setting(

@@ -65,7 +65,8 @@ class _Batch:
     verdicts: list[Verdict] = field(default_factory=list)
     wishes: list[Wish] = field(default_factory=list)
     catch_ups: set[int] = field(default_factory=set)
-    checks: set[int] = field(default_factory=set)
+    checks: set[tuple[int, bool]] = field(default_factory=set)
+    """Connections to ask, and whether an uninstall is what was told."""
     failed: list[Verdict] = field(default_factory=list)
     """Among the verdicts: those that were set aside."""
 
@@ -189,8 +190,9 @@ class Drainer:
                 text("UPDATE connections SET catch_up_wanted_at = now() WHERE id = ANY(:ids)"),
                 {"ids": sorted(batch.catch_ups)},
             )
-        for connection_id in sorted(batch.checks):
-            jobs.defer(tx, "connections.check", once=f"check:{connection_id}", connection_id=connection_id)
+        for connection_id, uninstalled in sorted(batch.checks):
+            jobs.defer(tx, "connections.check", once=f"check:{connection_id}:{uninstalled}",
+                       connection_id=connection_id, uninstalled=uninstalled)  # fmt: skip
         inbox.finish(tx, batch.verdicts)
         erase_bodies(tx, erased)
 
@@ -257,10 +259,10 @@ class Drainer:
                     done.state, done.outcome = "ignored", "ignored"
                     done.problem_detail = "it is older than this installation, or about another shop"
                 else:
-                    batch.checks.add(connection.id)
+                    batch.checks.add((connection.id, True))
                     done.outcome = "checking"
             case ShopChanged():
-                batch.checks.add(connection.id)
+                batch.checks.add((connection.id, False))
                 done.outcome = "checking"
             case PrivacyRequest(kind, shop):
                 if shop not in (connection.domain, connection.shop_id, *connection.aliases) or (

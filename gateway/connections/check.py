@@ -37,7 +37,7 @@ Layer = Literal["name", "connection", "encryption", "answer", "keys", "cache", "
 LAYERS: tuple[Layer, ...] = ("name", "connection", "encryption", "answer", "keys", "cache", "writing", "webhooks")
 _OF_PLATFORM: dict[str, tuple[Layer, ...]] = {
     "woocommerce": LAYERS,
-    "shopify": ("name", "connection", "encryption", "answer", "keys"),
+    "shopify": ("name", "connection", "encryption", "answer", "keys", "webhooks"),
     "etsy": ("name", "connection", "encryption", "answer", "keys"),
 }
 
@@ -73,12 +73,16 @@ def check(access: Access, scope: AccountScope, store_id: int) -> list[Step] | No
         connection = model.get(tx, store_id)
     assert connection is not None
     layers = _OF_PLATFORM[connection.platform]
+    if connection.platform not in subscriptions.audited(access.app):
+        layers = tuple(layer for layer in layers if layer != "webhooks")
     notes: dict[Layer, Note] = {}
     try:
         if connection.platform == "woocommerce":
             notes.update(_woocommerce(access, connection))
         else:
             REGISTRY[connection.platform].shop(access.store(connection, read_seconds=PAGE_SECONDS))
+            if "webhooks" in layers:
+                notes.update(_webhooks(access, connection))
     except GatewayError as error:
         _note_failure(access, connection, error)
         return list(_up_to(layers, _layer_of(error.problem), error))
@@ -103,6 +107,10 @@ def _woocommerce(access: Access, connection: Connection) -> Iterator[tuple[Layer
             {"api": site.api, "credentials": access.vault.close(proof.credentials), "id": connection.id,
              "g": connection.generation},
         )  # fmt: skip
+    yield from _webhooks(access, connection)
+
+
+def _webhooks(access: Access, connection: Connection) -> Iterator[tuple[Layer, Note]]:
     if connection.state == "disconnected":
         yield "webhooks", "unknown"
         return
@@ -149,5 +157,7 @@ def _note_failure(access: Access, connection: Connection, error: GatewayError) -
 
 
 def _note_success(access: Access, connection: Connection) -> None:
+    """What was missed while it did not work is caught up at once."""
     with access.database.transaction() as tx:
-        model.works_again(tx, connection.id)
+        model.works_again(tx, connection.id, webhooks=True)
+        model.want_catch_up(tx, connection.id)

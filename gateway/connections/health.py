@@ -1,13 +1,14 @@
 """Whether a connection still works: asked with one call before anything is believed, judged by what arrives, and told.
 
 A failed call says so itself (runs, audits, re-reads set the state). What no call shows is judged here from our own
-records: orders that only syncs find, and a silence longer than the store's own rhythm. Whoever set a state, owners are
-told by mail when it lasts, and told again when it is over.
+records: tokens that were not renewed for long, signatures that fail, orders that only syncs find, a silence longer than
+the store's own rhythm, clocks that differ. Whoever set a state, owners are told by mail when it lasts, and told again
+when it is over.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import procrastinate
 import structlog
@@ -18,15 +19,23 @@ from gateway import jobs, mail
 from gateway.connections import model
 from gateway.connections.access import Access
 from gateway.domain.problems import (
+    ACCESS_RUNS_OUT,
     CATALOGUE,
+    CLOCK_OFF,
+    PERMISSION_MISSING,
     SHOP_GONE,
     TOKEN_REVOKED,
     WEBHOOKS_MISSED,
+    WEBHOOKS_MISSIGNED,
     WEBHOOKS_SILENT,
+    GatewayError,
     NeedsMerchant,
+    Problem,
     describe,
 )
 from gateway.platforms import REGISTRY
+from gateway.platforms.base import Shop
+from gateway.platforms.shopify import install as shopify
 
 log = structlog.get_logger("gateway.health")
 
@@ -40,33 +49,80 @@ SILENCES = 3
 SHORTEST_SILENCE = timedelta(hours=6)
 """Silent: three times as long as the longest pause of two weeks, and never less than this."""
 
+FEWEST_MISSIGNED = 5
+"""Refused for their signature within a day while none was taken: fewer may be a stranger's."""
+
+RENEW_WITHIN = timedelta(days=14)
+"""How long before access runs out somebody is told."""
+
+CLOCKS_APART = timedelta(minutes=5)
+"""Signatures with a time in them are refused from here on (Etsy sheet, section 1)."""
+
+PROBED = ("shopify",)
+"""Whose merchants can change what they grant while we are connected, and can be asked what that is."""
+
 TOLD_AFTER = timedelta(minutes=20)
 """A state that a retry ends is nobody's concern."""
 
 
 @jobs.app.task(name="connections.check", pass_context=True, retry=procrastinate.RetryStrategy(
     max_attempts=8, exponential_wait=4))  # fmt: skip
-def check(context: procrastinate.JobContext, connection_id: int) -> None:
-    """Ask the platform whether our access still stands, and what the shop is called now. What it grants is known from
-    the catch-up that follows.
+def check(context: procrastinate.JobContext, connection_id: int, uninstalled: bool = False) -> None:
+    """Ask the platform whether our access still stands, what the shop is called now and what it grants; a catch-up
+    follows. `uninstalled`: a webhook says that the merchant removed us.
 
-    An uninstall webhook's headers are unsigned, so the webhook alone moves nothing: only the platform's own refusal of
-    our token does. Any other refusal (a frozen shop, a permission) may end, so the store is kept trying.
+    That webhook's headers are unsigned, so it alone moves nothing: only the platform's own refusal of our token with it
+    does. Any other refusal (a frozen shop, a permission) may end, so the store is kept trying.
     """
     access: Access = context.additional_context["access"]
+    if _ask(access, connection_id, uninstalled=uninstalled):
+        with access.database.transaction() as tx:
+            model.want_catch_up(tx, connection_id)
+
+
+@jobs.app.periodic(cron="33 * * * *")
+@jobs.app.task(name="connections.probe", queueing_lock="connections.probe", pass_context=True)
+def probe(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - it is always given
+    """Every hour: ask what is granted; a webhook that told of a change may have been lost."""
+    access: Access = context.additional_context["access"]
+    with access.database.transaction() as tx:
+        ids = tx.execute(
+            text("SELECT id FROM connections WHERE platform = ANY(:probed) AND state <> 'disconnected' ORDER BY id"),
+            {"probed": list(PROBED)},
+        ).scalars().all()  # fmt: skip
+    for connection_id in ids:
+        try:
+            _ask(access, connection_id, uninstalled=False)
+        except GatewayError as error:
+            log.warning("connection.not_probed", connection=connection_id, why=error.problem.code)
+
+
+def _ask(access: Access, connection_id: int, *, uninstalled: bool) -> bool:
+    """Whether the shop answered; its state is noted either way."""
     with access.database.transaction() as tx:
         connection = model.get(tx, connection_id)
     if connection is None or connection.state == "disconnected":
-        return
+        return False
     try:
         shop = REGISTRY[connection.platform].shop(access.store(connection))
     except NeedsMerchant as error:
-        state = "disconnected" if error.problem in (TOKEN_REVOKED, SHOP_GONE) else "action_needed"
+        is_off = uninstalled and error.problem in (TOKEN_REVOKED, SHOP_GONE)
         with access.database.transaction() as tx:
-            model.set_state(tx, connection_id, state, error.problem.code, error.detail)
-        return
+            model.set_state(
+                tx, connection_id, "disconnected" if is_off else "action_needed", error.problem.code, error.detail
+            )
+        return False
     with access.database.transaction() as tx:
         model.note_shop(tx, connection, shop)
+        if missing := _not_granted(connection.platform, shop):
+            model.set_state(tx, connection_id, "action_needed", PERMISSION_MISSING.code, ", ".join(missing))
+        else:
+            model.works_again(tx, connection_id)
+    return True
+
+
+def _not_granted(platform: str, shop: Shop) -> list[str]:
+    return shopify.lacking(shop.scopes) if platform == "shopify" and shop.scopes is not None else []
 
 
 # --- judged by what arrives --------------------------------------------------------------------------------------
@@ -82,7 +138,9 @@ def watch(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: A
 
 
 _ARRIVALS = """
-SELECT c.id, c.platform, c.state, c.state_problem,
+SELECT c.id, c.platform, c.state, c.state_problem, c.tokens_at, c.skew_ms,
+  (SELECT coalesce(sum(f.count), 0) FROM signature_failures f WHERE f.platform = c.platform AND f.connection_id = c.id
+    AND f.reason LIKE 'webhook.signature%' AND f.day > now() - interval '24 hours') AS missigned,
   (SELECT coalesce(sum(r.missed), 0) FROM sync_runs r WHERE r.connection_id = c.id AND r.account_id = c.account_id
     AND r.finished_at > now() - interval '24 hours') AS missed,
   d.of_a_day, d.count, d.last_at, d.longest
@@ -96,19 +154,31 @@ WHERE c.state IN ('connected', 'degraded')
 
 
 def judge(tx: Transaction) -> None:
-    """Degrade what loses webhooks or fell silent, and lift that again; states that others set are left alone."""
+    """Degrade what does not work as it should, and lift that again; states that others set are left alone."""
     now = tx.execute(text("SELECT now()")).scalar_one()
     for row in tx.execute(text(_ARRIVALS), {"rhythm": RHYTHM}).mappings().all():
-        found, detail = None, ""
-        if _loses(row):
-            found, detail = WEBHOOKS_MISSED, str(row["missed"])
-        elif _is_silent(row, now - row["last_at"] if row["last_at"] else None):
-            found, detail = WEBHOOKS_SILENT, str(round((now - row["last_at"]).total_seconds() / 3600))
+        found, detail = _judged(row, now)
         ours = row["state_problem"] in model.JUDGED
         if found is not None and (row["state"] == "connected" or ours):
             model.set_state(tx, row["id"], "degraded", found.code, detail)
         elif found is None and ours:
             model.set_state(tx, row["id"], "connected")
+
+
+def _judged(row: RowMapping, now: datetime) -> tuple[Problem | None, str]:
+    """What is wrong with a connection, the gravest first, and the figure that tells how much."""
+    tokens_live = REGISTRY[row["platform"]].capabilities.tokens_live
+    if tokens_live is not None and row["tokens_at"] is not None and now - row["tokens_at"] > tokens_live - RENEW_WITHIN:
+        return ACCESS_RUNS_OUT, str((now - row["tokens_at"]).days)
+    if row["missigned"] >= FEWEST_MISSIGNED and not row["of_a_day"]:
+        return WEBHOOKS_MISSIGNED, str(row["missigned"])
+    if _loses(row):
+        return WEBHOOKS_MISSED, str(row["missed"])
+    if _is_silent(row, now - row["last_at"] if row["last_at"] else None):
+        return WEBHOOKS_SILENT, str(round((now - row["last_at"]).total_seconds() / 3600))
+    if abs(row["skew_ms"]) > CLOCKS_APART / timedelta(milliseconds=1):
+        return CLOCK_OFF, str(round(abs(row["skew_ms"]) / 60_000))
+    return None, ""
 
 
 def _loses(row: RowMapping) -> bool:

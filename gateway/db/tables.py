@@ -205,6 +205,7 @@ connections = Table(
     _instant("catch_up_wanted_at"),
     _instant("audit_wanted_at"),
     _instant("audited_at"),
+    Column("tokens_at", DateTime(timezone=True), comment="our clock: when the tokens were given or renewed last"),
     _instant("installed_at", nullable=False),
     _instant("last_delivery_at"),
     _created_at(),

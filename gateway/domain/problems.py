@@ -727,6 +727,31 @@ WEBHOOKS_SILENT = _add(
     "merchant",
     "later",
 )
+ACCESS_RUNS_OUT = _add(
+    "connection.access_runs_out",
+    "Our access to this store runs out soon",
+    "It is renewed each hour, and that has not worked for {why} days; unrenewed it ends after 90.",
+    "Check your connection via Store → Integrations, and connect the store again.",
+    "merchant",
+    "after_fix",
+)
+WEBHOOKS_MISSIGNED = _add(
+    "connection.webhooks_missigned",
+    "This store's webhooks are refused",
+    "All that came lately were signed with another secret, altered on their way, or too old: {why} in a day.",
+    "No order is lost: syncs find them every 15 minutes. Whoever runs the gateway checks the app's secrets, its clock,"
+    " and whether a proxy rewrites requests.",
+    "operator",
+    "after_fix",
+)
+CLOCK_OFF = _add(
+    "connection.clock_off",
+    "This store's clock and ours differ",
+    "They are {why} minutes apart.",
+    "Orders are kept right all the same. Whoever runs the gateway, or the shop, sets the clock that is wrong (NTP).",
+    "operator",
+    "after_fix",
+)
 LINK_OVER = _add(
     "people.link_over",
     "This link is over",

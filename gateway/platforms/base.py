@@ -205,6 +205,8 @@ class Shop:
     domain: str
     currency: str
     time_zone: str
+    scopes: tuple[str, ...] | None = None
+    """What it grants us now; None: this platform doesn't say so here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +232,8 @@ class App:
     shopify_client_secret: str = ""
     shopify_client_secret_previous: str = ""
     shopify_admin_url: str = "https://{shop}/admin"
+    shopify_api_webhooks: bool = False
+    """Webhooks are made in each shop through the API, since the app declares none in shopify.app.toml."""
     etsy_keystring: str = ""
     etsy_shared_secret: str = ""
     etsy_webhook_secrets: tuple[str, ...] = ()
@@ -279,6 +283,8 @@ class Capabilities:
     """Whether a look-up can say Gone (Etsy: never)."""
     shown_for: timedelta | None = None
     """How long after it was read content may be shown; None: as long as it is kept."""
+    tokens_live: timedelta | None = None
+    """How long access lasts if it is never renewed; None: for ever."""
     purged_on_disconnect: bool = False
     """Whether the platform's terms let us keep nothing once the merchant has disconnected."""
 

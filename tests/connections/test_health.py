@@ -78,6 +78,48 @@ def test_a_store_that_sells_now_and_then_may_be_quiet(access, people, maya_scope
     assert judged(access, people)["state"] == "connected"
 
 
+@pytest.mark.parametrize(
+    ("platform", "days", "found"),
+    [("shopify", 75, None), ("shopify", 77, "connection.access_runs_out"), ("etsy", 77, "connection.access_runs_out"),
+     ("woocommerce", 77, None)],
+)  # fmt: skip
+def test_access_that_was_not_renewed_for_long_is_told_before_it_ends(access, people, maya_scope, platform, days, found):
+    people.store(maya_scope, platform=platform)
+    people.sql("UPDATE connections SET tokens_at = now() - :days * interval '1 day'", days=days)
+
+    assert judged(access, people)["state_problem"] == found
+
+
+def test_signatures_that_fail_while_nothing_else_arrives_are_told(access, people, maya_scope, store):
+    people.sql(
+        "INSERT INTO signature_failures (platform, connection_id, day, reason, count) VALUES"
+        " ('woocommerce', :id, date_trunc('day', now()), 'webhook.signature_wrong', 5)", id=store,
+    )  # fmt: skip
+    assert judged(access, people)["state_problem"] == "connection.webhooks_missigned"
+
+    people.delivery(maya_scope, store, received_at=NOW)  # a stranger's forgeries beside a store's webhooks are nothing
+    assert judged(access, people)["state_problem"] is None
+
+
+@pytest.mark.parametrize(("minutes", "found"), [(-4, None), (-6, "connection.clock_off"), (6, "connection.clock_off")])
+def test_clocks_that_differ_are_told(access, people, maya_scope, store, minutes, found):
+    people.sql("UPDATE connections SET skew_ms = :skew", skew=minutes * 60_000)
+
+    assert judged(access, people)["state_problem"] == found
+
+
+@pytest.mark.parametrize("problem", ["connection.webhooks_broken", "keys.read_only"])
+def test_orders_that_can_be_read_say_nothing_of_webhooks(access, people, store, problem):
+    with access.database.transaction() as tx:
+        model.set_state(tx, store, "degraded", problem)
+        model.works_again(tx, store)
+    assert people.sql("SELECT state FROM connections")[0]["state"] == "degraded"
+
+    with access.database.transaction() as tx:
+        model.works_again(tx, store, webhooks=True)
+    assert people.sql("SELECT state FROM connections")[0]["state"] == "connected"
+
+
 @pytest.mark.parametrize("state", ["action_needed", "disconnected"])
 def test_what_a_failed_call_said_is_not_overruled(access, people, maya_scope, store, state):
     people.sql("UPDATE connections SET state = :state, state_problem = 'connection.token_revoked'", state=state)
@@ -154,7 +196,7 @@ def test_only_a_refused_token_takes_a_store_off_and_the_rest_is_kept_trying(
     tokens = {"access_token": "a", "refresh_token": "r", "expires_at": "2099-01-01T00:00:00+00:00"}
     people.sql("UPDATE connections SET credentials = :tokens", tokens=access.vault.close(tokens))
 
-    health.check(type("Context", (), {"additional_context": {"access": access}})(), store)
+    health.check(type("Context", (), {"additional_context": {"access": access}})(), store, uninstalled=True)
 
     assert people.sql("SELECT state, state_problem FROM connections") == [{"state": state, "state_problem": problem}]
 

@@ -297,6 +297,10 @@ def count(access: StoreAccess, window: Window) -> Count | None:
 
 
 def shop(access: StoreAccess) -> Shop:
-    data, _, _ = ask(access, queries.SHOP, {}, cost=5)
-    row = data["shop"]
-    return Shop(gid(row["id"]), row["name"], row["myshopifyDomain"], row["currencyCode"], row["ianaTimezone"])
+    data, _, answer = ask(access, queries.SHOP, {}, cost=10)
+    row = data.get("shop")
+    if not isinstance(row, dict):
+        raise answer.not_json("it is not a shop")
+    granted = (data.get("currentAppInstallation") or {}).get("accessScopes")
+    scopes = None if granted is None else tuple(str(scope["handle"]) for scope in granted)
+    return Shop(gid(row["id"]), row["name"], row["myshopifyDomain"], row["currencyCode"], row["ianaTimezone"], scopes)
