@@ -170,4 +170,4 @@ def test_the_page_says_it_in_words(store, gateway, shop):
     page = maya.post(path).text
     assert "The shop does not accept these keys" in page
     assert "Not tried" in page
-    assert 'href="/stores/connect/woocommerce?url=http' in page
+    assert f'href="/stores/{store}/reconnect"' in page
