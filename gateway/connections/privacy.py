@@ -28,7 +28,7 @@ from gateway.connections.model import Connection
 from gateway.domain.problems import STORE_STILL_CONNECTED, GatewayError, NeedsMerchant, Refused
 from gateway.domain.scope import AccountScope
 from gateway.orders.erase import Erased, erase_bodies, erase_orders
-from gateway.orders.payloads import drop_key
+from gateway.orders.payloads import drop_key, place_of_order
 from gateway.platforms import REGISTRY
 from gateway.platforms.base import PrivacyKind, PrivacyRequest
 
@@ -163,7 +163,7 @@ def _fulfil(access: Access, ledger: Path | None, request_id: int) -> None:
         done = Erased(0, 0)
         ids = orders_of(tx, connection.id, subject, placed_until=request["received_at"])
         if request["kind"] == "data_request":
-            export = access.vault.close({"export": _export(tx, connection, ids)})
+            export = access.vault.close({"export": _export(tx, access, connection, ids)})
             done = Erased(len(ids), 0)
         else:
             ids = sorted({*ids, *subject.order_ids})
@@ -241,21 +241,33 @@ def _forget_exports(tx: Transaction, connection_id: int, ids: Sequence[str]) -> 
     )
 
 
-def _export(tx: Transaction, connection: Connection, ids: Sequence[str]) -> str:
-    """All that is held of these orders, as JSON for people and machines."""
+def _export(tx: Transaction, access: Access, connection: Connection, ids: Sequence[str]) -> str:
+    """All that is held of these orders, as JSON for people and machines: what is stored, what the platform sent of it
+    last (which says more), and how it changed."""
     rows = tx.execute(
         text(
-            "SELECT external_id, number, placed_at, core, person FROM orders"
-            " WHERE connection_id = :id AND external_id = ANY(:ids) AND core_digest IS NOT NULL ORDER BY placed_at"
+            "SELECT o.external_id, o.number, o.placed_at, o.core, o.person, o.raw, o.person_raw,"
+            " (SELECT coalesce(json_agg(json_build_object('at', c.at, 'changed', c.fields) ORDER BY c.id), '[]')"
+            "  FROM changes c WHERE c.account_id = o.account_id AND c.order_id = o.id) AS history FROM orders o"
+            " WHERE o.connection_id = :id AND o.external_id = ANY(:ids) AND o.core_digest IS NOT NULL"
+            " ORDER BY o.placed_at, o.id"
         ),
         {"id": connection.id, "ids": list(ids)},
     ).mappings()
     orders = [
-        {"order": row["number"], "placed_at": row["placed_at"].isoformat(), "content": row["core"],
-         "person": row["person"]}
-        for row in rows
+        {
+            "order": row["number"], "placed_at": row["placed_at"].isoformat(), "content": row["core"],
+            "person": row["person"], "history": row["history"],
+            "received": [
+                json.loads(access.payloads.open(tx, bytes(raw), place_of_order(connection.id, row["external_id"])))
+                for raw in (row["raw"], row["person_raw"])
+                if raw is not None
+            ],
+        }
+        for row in rows.all()
     ]  # fmt: skip
-    return json.dumps({"store": connection.name, "orders": orders}, ensure_ascii=False, indent=2)
+    told = json.dumps({"store": connection.name, "orders": orders}, ensure_ascii=False, indent=2)
+    return told.encode(errors="replace").decode()  # half a pair of surrogates is no text
 
 
 def _close(access: Access, request_id: int, state: str, error: GatewayError) -> None:

@@ -511,9 +511,14 @@ audit = Table(
     Column("user_id", BigInteger, ForeignKey("users.id", ondelete="SET NULL")),
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("action", Text, nullable=False),
-    Column("subject_id", BigInteger, nullable=False, comment="the order, delivery or request"),
+    Column(
+        "subject_id",
+        BigInteger,
+        nullable=False,
+        comment="the order, delivery or request; of lists, how many were shown",
+    ),
     Column("by_api", Boolean, nullable=False, server_default="false"),
-    CheckConstraint("action IN ('order', 'delivery', 'export')", name="action"),
+    CheckConstraint("action IN ('order', 'orders', 'changes', 'feed', 'delivery', 'search', 'export')", name="action"),
     Index(None, "account_id", "id"),
     comment="Each look at who ordered.",
 )

@@ -32,6 +32,7 @@ def index() -> str:
     with transaction() as tx:
         stores = model.list_stores(tx, scope())
         found = privacy.find_orders(tx, scope(), store_id, words) if words and store_id is not None else None
+        audit.note(tx, scope(), "search", len(found or ()))
         return render_template(
             "privacy.html", requests=privacy.list_requests(tx, scope()), stores=stores, words=words, store_id=store_id,
             found=found, zone=common_zone(stores),

@@ -278,6 +278,8 @@ def test_a_request_for_ones_data_makes_an_export_that_a_later_erasure_takes_alon
     simulation.deliver_all()
     simulation.drain()
     scope = AccountScope(simulation.account_id)
+    simulation.rows("INSERT INTO users (account_id, email, name, password_hash, role) VALUES"
+                    " (:a, 'olga@example.com', '', '', 'owner') RETURNING id", a=simulation.account_id)  # fmt: skip
     _notify(simulation, store, "customers/data_request", customer={"email": "zebrafink@example.com"},
             orders_requested=[order.id], data_request={"id": 9999})  # fmt: skip
     privacy.fulfil_all(simulation.access, None, connection)
@@ -286,7 +288,13 @@ def test_a_request_for_ones_data_makes_an_export_that_a_later_erasure_takes_alon
         request = privacy.list_requests(tx, scope)[0]
         content = json.loads(privacy.export_of(tx, simulation.access, scope, request["id"]) or "")
         assert privacy.export_of(tx, simulation.access, AccountScope(scope.account_id + 1), request["id"]) is None
-    assert content["orders"][0]["person"]["email"] == "zebrafink@example.com"
+    (found,) = content["orders"]
+    assert found["person"]["email"] == "zebrafink@example.com"
+    assert found["received"][0]["contact_email"] == "zebrafink@example.com"
+    assert [set(entry) for entry in found["history"]] == [{"at", "changed"}]
+    (mail,) = simulation.rows("SELECT to_address, subject FROM mails")
+    assert mail["to_address"] == "olga@example.com"
+    assert mail["subject"].endswith(": a customer asks for their data")
 
     _notify(simulation, store, "customers/redact", customer={"email": "zebrafink@example.com"},
             orders_to_redact=[order.id])  # fmt: skip
