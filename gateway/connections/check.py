@@ -52,7 +52,7 @@ _WHERE: dict[Layer, tuple[Problem, ...]] = {
 }
 """Which layer a Problem speaks of; any other one is about what answers in the shop's place."""
 
-Note = Literal["", "keys_in_query", "fresh_query", "repaired", "unknown"]
+Note = Literal["", "plain", "keys_in_query", "fresh_query", "repaired", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,8 @@ def _woocommerce(access: Access, connection: Connection) -> Iterator[tuple[Layer
     home = sites.home_of(connection.base_url)
     site = sites.find(access.stranger(), home, allow_http=access.allow_private)
     store = dataclasses.replace(access.store(connection, read_seconds=PAGE_SECONDS), base_url=site.api)
+    if site.api.startswith("http://"):
+        yield "encryption", "plain"
     proof = keys.prove(store, call)
     yield "keys", "keys_in_query" if proof.strips_header else ""
     yield "cache", "fresh_query" if proof.caches else ""

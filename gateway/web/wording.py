@@ -134,6 +134,10 @@ LAYER: Mapping[str, Any] = {
     "webhooks": lazy_gettext("Webhooks are registered and switched on"),
 }
 LAYER_NOTE: Mapping[str, Any] = {
+    "plain": lazy_gettext(
+        "It is not: this shop answers without encryption, which ALLOW_PRIVATE_STORE_URLS lets through. Never on the"
+        " internet."
+    ),
     "keys_in_query": lazy_gettext(
         "This host strips the Authorization header, so the keys are sent in the address, over the encrypted connection."
     ),
