@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -9,7 +10,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from gateway.connections import attempts
+from gateway.connections import attempts, model
+from gateway.domain.problems import NeedsMerchant
+from gateway.domain.window import Window
+from gateway.platforms import REGISTRY
+from gateway.platforms.woocommerce.find import PLAIN
 from tests.connections.conftest import Person
 
 TOPICS = ["order.created", "order.deleted", "order.restored", "order.updated"]
@@ -325,6 +330,35 @@ def test_a_host_that_strips_the_authorization_header_gets_the_keys_as_a_query(ma
     [store] = people.sql("SELECT credentials FROM connections")
     assert access.vault.open_mapping(bytes(store["credentials"]))["auth"] == "query"
     assert len(shop.webhooks) == 4
+
+
+def test_a_shop_over_plain_http_gets_signed_calls(maya, shop, people, access):
+    shop.is_ssl = False  # sheet fact 11: Basic and keys in the query are 401 there
+
+    assert paste(maya, shop).status_code == 303
+
+    [row] = people.sql("SELECT id, credentials FROM connections")
+    assert access.vault.open_mapping(bytes(row["credentials"]))["auth"] == "signed"
+    assert hooks(shop) == [(topic, "active") for topic in TOPICS]
+    order = shop.place()
+    with access.database.transaction() as tx:
+        connection = model.get(tx, row["id"])
+    store = access.store(connection)
+    assert [look.external_id for look in REGISTRY["woocommerce"].fetch_orders(store, [str(order.id)])] == [
+        str(order.id)
+    ]
+    plain = dataclasses.replace(store, base_url=f"{shop.url}{PLAIN}")
+    assert [head.external_id for head in REGISTRY["woocommerce"].list_heads(plain, _last_day(), None).heads] == [
+        str(order.id)
+    ]
+    wrong = dataclasses.replace(store, credentials={**store.credentials, "consumer_secret": "cs_" + "0" * 40})
+    with pytest.raises(NeedsMerchant):
+        list(REGISTRY["woocommerce"].fetch_orders(wrong, [str(order.id)]))
+
+
+def _last_day():
+    until = datetime.now(UTC) + timedelta(minutes=1)
+    return Window(until.replace(microsecond=0) - timedelta(days=1), until.replace(microsecond=0))
 
 
 def test_a_host_that_caches_the_api_gets_queries_that_never_repeat(maya, shop, people, access):
