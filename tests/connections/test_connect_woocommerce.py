@@ -10,11 +10,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from gateway.connections import attempts, model
+from gateway.connections import attempts, connect_woocommerce, model
 from gateway.domain.problems import NeedsMerchant
 from gateway.domain.window import Window
 from gateway.platforms import REGISTRY
-from gateway.platforms.woocommerce.find import PLAIN
+from gateway.platforms.woocommerce.find import PLAIN, Site
 from tests.connections.conftest import Person
 
 TOPICS = ["order.created", "order.deleted", "order.restored", "order.updated"]
@@ -473,6 +473,18 @@ def test_a_public_gateway_without_https_says_why_the_consent_page_can_not_work(m
 
     answer = maya.post("/stores/connect/woocommerce", url=shop.url)
 
+    assert answer.status_code == 422
+    assert "The approval page needs a gateway with https" in answer.text
+
+
+def test_a_real_shop_hands_keys_to_https_only_also_where_private_shops_are_allowed(maya, people, access, monkeypatch):
+    """Its own error page would be all that its owner saw (capture woocommerce-pairs/18-wc-auth/6)."""
+    found = Site("https://shop.example", "https://shop.example/wp-json", "Shop", "UTC")
+    monkeypatch.setattr(connect_woocommerce.sites, "find", lambda *_, **__: found)
+
+    answer = maya.post("/stores/connect/woocommerce", url="https://shop.example")
+
+    assert access.allow_private
     assert answer.status_code == 422
     assert "The approval page needs a gateway with https" in answer.text
 
