@@ -172,6 +172,9 @@ class Settings:
         """Return when a web or worker process has what it needs, else raise SettingsError that names all it lacks."""
         if self.sign_up and not self.smtp_url:
             raise SettingsError("SIGN_UP needs SMTP_URL: an account is opened with a link that is mailed")
+        if self.secret_key and self.secret_key in (self.shopify_client_secret, self.shopify_client_secret_previous):
+            # A cookie's signature could be handed in as a webhook's (Shopify sheet, section 7, trap 4).
+            raise SettingsError("SECRET_KEY is Shopify's client secret; set it to a value of its own")
         needed = ("database_url", "secret_key", "encryption_keys")
         if missing := [name.upper() for name in needed if not getattr(self, name)]:
             raise SettingsError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import hmac
+import json
 import re
 import threading
 import time
@@ -12,10 +14,11 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 
 from gateway.connections import attempts, health
 from gateway.domain.problems import INSTALL_NOT_VERIFIED, TOKEN_REVOKED, NeedsMerchant, Refused
-from gateway.platforms.shopify import install
+from gateway.platforms.shopify import hooks, install
 from gateway.sandbox import shopify_oauth
 from gateway.sandbox.shopify import ShopifyStore
 from tests.connections.conftest import Person
@@ -223,6 +226,24 @@ def test_what_came_before_the_first_open_is_applied_once_the_shop_is_known(store
 
     assert [row["external_id"] for row in people.sql("SELECT external_id FROM orders")] == [str(order.id)]
     assert "parked" not in {row["state"] for row in people.sql("SELECT state FROM deliveries")}
+
+
+@pytest.mark.parametrize("topic", hooks.COMPLIANCE_TOPICS)
+def test_compliance_webhooks_are_answered_200_when_signed_and_401_when_not(store, gateway, people, topic):
+    """As the review's robot asks, before any shop has installed the app."""
+    body = json.dumps({"shop_id": 1, "shop_domain": SHOP, "customer": {"id": 2, "email": "a@example.com"}}).encode()
+    secret = store.world.shopify_app.client_secret.encode()
+    signature = base64.b64encode(hmac.digest(secret, body, "sha256")).decode()
+
+    def post(signed):
+        return requests.post(
+            f"{gateway}/webhooks/shopify", data=body, timeout=30,
+            headers={"Content-Type": "application/json", "X-Shopify-Topic": topic, "X-Shopify-Shop-Domain": SHOP,
+                     "X-Shopify-Webhook-Id": topic, "X-Shopify-Hmac-Sha256": signed},
+        ).status_code  # fmt: skip
+
+    assert (post("AAAA"), post(signature[:-2] + "A="), post(signature)) == (401, 401, 200)
+    assert len(people.sql("SELECT 1 FROM deliveries")) == 1
 
 
 # --- hostile -------------------------------------------------------------------------------------------------------
