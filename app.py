@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import structlog
 from flask import Flask
 
 from backfill import api as runs_api
@@ -63,6 +64,8 @@ from webhooks.commands import deliveries
 from webhooks.directory import Directory
 from webhooks.receiver import Receiver
 from webhooks.store import Writer
+
+log = structlog.get_logger("gateway.app")
 
 STORE_CONNECTIONS = 32
 """A run holds three at a time, a drain loop two; web processes open them only for what their pages ask of stores."""
@@ -135,6 +138,8 @@ def _receive_webhooks(app: Flask, settings: Settings, access: Access) -> None:
 def _work(settings: Settings, access: Access) -> None:
     """What a worker process does: two drain loops, the feed's sequencer, and the jobs with who dispatches them."""
     database = access.database
+    if settings.erasure_ledger is None:
+        log.warning("privacy.no_ledger", mend="set ERASURE_LEDGER: a restored backup brings erased customers back")
     privacy.again(access, settings.erasure_ledger)
 
     def drain(stop: threading.Event) -> None:

@@ -71,6 +71,10 @@ class _Batch:
     """Among the verdicts: those that were set aside."""
 
 
+class _TakenOff(Exception):
+    """A store of the batch was disconnected or erased while it was applied: nothing of the batch is kept."""
+
+
 class Drainer:
     """One drain loop; a worker process runs two, so that one parses while the other waits for PostgreSQL."""
 
@@ -125,6 +129,9 @@ class Drainer:
                 inbox.forget_batch(tx, batch_id)
                 reached("before_apply_commit")
             reached("after_apply_commit")
+        except _TakenOff:
+            inbox.forget_batch(self._notes, batch_id or 0)
+            return len(rows)  # the next claim finds the store as it is now
         except Exception:
             # It failed, but this process lives: the batch is under no suspicion.
             if batch_id is not None:
@@ -172,7 +179,7 @@ class Drainer:
                 again = isinstance(error, Retry)
                 batch.failed.append(self._set_aside(row, error.problem, error.detail, again=again))
         batch.verdicts += batch.failed
-        platforms = {connection.id: connection.platform for connection in connections.values()}
+        platforms = {reading.connection_id: connections[reading.connection_id].platform for reading in batch.readings}
         outcomes = apply(tx, batch.readings, source="delivery", platforms=platforms, payloads=self._payloads)
         for row, reading, applied in zip(batch.owners, batch.readings, outcomes, strict=True):
             batch.verdicts.append(
@@ -182,6 +189,10 @@ class Drainer:
                     parts=["core"] if reading.person is None else ["core", "person"],
                 )
             )  # fmt: skip
+        if batch.readings and model.any_off(tx, list(platforms)):
+            # Since the connections were read above. The writer holds the store's data key, which an erasure drops, so
+            # whoever erases from now on waits for this transaction and finds what it wrote.
+            raise _TakenOff
         erased = [row.id for row, each in zip(batch.owners, outcomes, strict=True) if each.erased]
         erased += _about_erased(tx, batch.failed, rows)
         want(tx, batch.wishes + _deleted_before(tx, batch))

@@ -85,6 +85,9 @@ def _purge(tx: Transaction, connection: Connection) -> None:
         values,
     )
     drop_key(tx, connection.id)
+    tx.execute(
+        text("UPDATE privacy_requests SET export = NULL WHERE connection_id = :id AND account_id = :account"), values
+    )
     masks = tx.execute(
         text("SELECT external_id FROM orders WHERE connection_id = :id AND account_id = :account"
              " AND erased_at IS NOT NULL"),

@@ -78,6 +78,12 @@ def hold(tx: Transaction, connection_id: int) -> bool:
     return tx.execute(statement, {"id": connection_id}).first() is not None
 
 
+def any_off(tx: Transaction, ids: list[int]) -> bool:
+    """Whether one of these connections is disconnected by now."""
+    statement = text("SELECT 1 FROM connections WHERE id = ANY(:ids) AND state = 'disconnected' LIMIT 1")
+    return tx.execute(statement, {"ids": ids}).first() is not None
+
+
 def by_ids(tx: Transaction, ids: list[int]) -> dict[int, Connection]:
     rows = tx.execute(text("SELECT * FROM connections WHERE id = ANY(:ids)"), {"ids": ids}).mappings()
     return {row["id"]: Connection.of(row) for row in rows}

@@ -35,6 +35,9 @@ from gateway.platforms.base import PrivacyKind, PrivacyRequest
 log = structlog.get_logger("gateway.privacy")
 
 DEADLINE = timedelta(days=30)
+EXPORTS_KEPT = timedelta(days=60)
+"""Time to hand an export over; then it goes, and can be asked for again."""
+
 TASK = "privacy.work"
 AT_ONCE = 1_000
 """Orders of a whole shop are erased in pieces of this size: one statement each, all in one transaction."""
@@ -113,11 +116,15 @@ def work(context: procrastinate.JobContext, connection_id: int) -> None:
 @jobs.app.periodic(cron="47 * * * *")
 @jobs.app.task(name="privacy.follow_up", queueing_lock="privacy.follow_up", pass_context=True)
 def follow_up(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - it is always given
-    """Every hour: no request is given up, however long a store could not be asked; and the ledger is looked into, since
-    a store that is connected again after a restore brings back whom it erased."""
+    """Every hour: no request is given up, however long a store could not be asked; the ledger is looked into, since a
+    store that is connected again after a restore brings back whom it erased; and old exports go."""
     access: Access = context.additional_context["access"]
     again(access, context.additional_context["ledger"])
     with access.database.transaction() as tx:
+        tx.execute(
+            text("UPDATE privacy_requests SET export = NULL WHERE export IS NOT NULL AND done_at < now() - :kept"),
+            {"kept": EXPORTS_KEPT},
+        )
         waiting = tx.execute(
             text("SELECT DISTINCT connection_id FROM privacy_requests WHERE state = 'waiting' ORDER BY 1")
         ).scalars()
@@ -211,7 +218,11 @@ def _require_gone(access: Access, connection: Connection) -> None:
 
 def _erase_shop(tx: Transaction, access: Access, connection: Connection, request_id: int) -> Erased:
     """Every person, payload, export and secret of one store; the orders' cores stay as the account's own records."""
-    # First: who writes into this store just now is waited for, and whoever comes later finds it taken off.
+    # Who applies webhooks of this store just now is waited for, and whoever comes later finds it taken off.
+    tx.execute(
+        text("SELECT 1 FROM deliveries WHERE connection_id = :id AND state = 'waiting' ORDER BY id FOR UPDATE"),
+        {"id": connection.id},
+    )
     take_off(tx, access, connection)
     drop_key(tx, connection.id)
     orders = bodies = 0

@@ -18,13 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.connections import model, privacy
+from gateway.connections.disconnect import take_off
 from gateway.connections.privacy import Subject
 from gateway.domain.problems import Retry
 from gateway.domain.scope import AccountScope
 from gateway.orders.erase import erase_orders
+from gateway.orders.payloads import drop_key
 from gateway.sandbox.stores import Store
 from tests.orders.test_convergence import _live, _settle, steps
 from tests.simulation import Simulation
+from webhooks import apply as drain
 from webhooks import inbox, retention
 
 MARKED = ("Marktestperson", "Zebrafink")
@@ -356,6 +359,51 @@ def test_what_comes_late_for_an_erased_shop_is_not_applied(simulation: Simulatio
     assert simulation.stored(connection) == {}
     assert {row["state"] for row in simulation.rows("SELECT state FROM deliveries")} == {"parked"}
     assert simulation.run(run.run_id)["state"] == "stopped"
+
+
+def test_a_shop_that_is_taken_off_while_its_webhooks_are_applied_gets_none_of_them(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, connection = _shopify(simulation)
+    store.place(person=MARKED)
+    simulation.deliver_all()
+    off: list[int] = []
+
+    def take_off_first(*given: Any, **options: Any) -> Any:
+        if not off:
+            off.append(connection)
+            with simulation.database.transaction() as tx:
+                take_off(tx, simulation.access, simulation.connection(connection))
+                drop_key(tx, connection)
+        return write(*given, **options)
+
+    write = drain.apply
+    monkeypatch.setattr(drain, "apply", take_off_first)
+    simulation.drain()
+
+    assert off
+    assert simulation.stored(connection) == {}
+    assert {row["state"] for row in simulation.rows("SELECT state FROM deliveries")} <= {"parked", "dead"}
+    with simulation.database.transaction() as tx:
+        privacy.open_by_hand(tx, simulation.connection(connection), "shop_redact", Subject(), user_id=None)
+    privacy.fulfil_all(simulation.access, None, connection)
+    assert _places_that_name(simulation, "Zebrafink") == []
+
+
+def test_exports_go_after_two_months(simulation: Simulation) -> None:
+    store, connection = _shopify(simulation)
+    order = store.place(person=MARKED)
+    simulation.deliver_all()
+    simulation.drain()
+    _notify(simulation, store, "customers/data_request", orders_requested=[order.id], customer={"id": 1})
+    privacy.fulfil_all(simulation.access, None, connection)
+    context: Any = type("Context", (), {"additional_context": {"access": simulation.access, "ledger": None}})()
+
+    privacy.follow_up(context, 0)
+    assert simulation.scalar("SELECT export IS NOT NULL FROM privacy_requests") is True
+    simulation.rows("UPDATE privacy_requests SET done_at = now() - interval '61 days' RETURNING id")
+    privacy.follow_up(context, 0)
+    assert simulation.scalar("SELECT export IS NULL FROM privacy_requests") is True
 
 
 def test_a_store_that_can_not_be_asked_keeps_the_request_waiting_with_its_reason(
