@@ -20,7 +20,6 @@ from gateway.connections import model
 from gateway.connections.access import Access
 from gateway.domain.problems import (
     ACCESS_RUNS_OUT,
-    CATALOGUE,
     CLOCK_OFF,
     PERMISSION_MISSING,
     SHOP_GONE,
@@ -31,7 +30,7 @@ from gateway.domain.problems import (
     GatewayError,
     NeedsMerchant,
     Problem,
-    describe,
+    stored,
 )
 from gateway.platforms import REGISTRY
 from gateway.platforms.base import Shop
@@ -222,8 +221,5 @@ def _words(row: RowMapping, public_url: str) -> tuple[str, str]:
     name = " ".join(str(row["name"]).split())[:100]
     if row["state_problem"] is None:
         return f"{name}: works again", f"The connection to {name} works again. What was missed meanwhile is caught up."
-    known = CATALOGUE.get(row["state_problem"])
-    if known is None:
-        return f"{name}: needs you", f"See {public_url}/stores"
-    problem = describe(known, {"why": row["state_detail"]})
+    problem = stored(row["state_problem"], row["state_detail"])
     return f"{name}: {problem.title}", f"{problem.cause}\n\n{problem.fix}\n\n{public_url}/stores\n"

@@ -827,6 +827,23 @@ BUSY = _add(
 
 
 # fmt: on
+def stored(code: str, detail: str | None) -> Problem:
+    """The entry behind a code that was stored with a detail, filled in with what the detail tells: why, `status 403`,
+    an address, a field and why, or a host and, after a colon, why."""
+    entry = CATALOGUE.get(code, UNEXPECTED)
+    facts: dict[str, object] = {"why": detail or "—"}
+    first, colon, rest = (detail or "").partition(": ")
+    if detail and entry is PAYLOAD_FIELD and colon:
+        facts |= {"field": first, "why": rest}
+    elif detail and detail.startswith("status "):
+        facts["status"] = detail.removeprefix("status ")
+    elif detail and "{host}" in entry.cause:
+        facts |= {"host": first, **({"why": rest, "seconds": rest.removesuffix(" s")} if colon else {})}
+    elif detail:
+        facts["to"] = detail
+    return describe(entry, facts)
+
+
 class _Facts(dict[str, object]):
     def __missing__(self, key: str) -> str:
         return "—"

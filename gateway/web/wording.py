@@ -14,17 +14,14 @@ from flask_babel import gettext, lazy_gettext
 
 from gateway.domain.problems import (
     ACCESS_RUNS_OUT,
-    CATALOGUE,
     CONNECT_INTERRUPTED,
     KEYS_READ_ONLY,
     KEYS_WRONG,
-    PAYLOAD_FIELD,
     PERMISSION_MISSING,
     SHOP_GONE,
     TOKEN_REVOKED,
-    UNEXPECTED,
     Problem,
-    describe,
+    stored,
 )
 from gateway.web.formats import as_instant, date_and_time
 
@@ -258,24 +255,8 @@ def problem_of(code: str | None, detail: str | None = None) -> Problem | None:
     """The catalogue's entry behind a stored code, in the reader's language; None when there is no code."""
     if not code:
         return None
-    facts: dict[str, object] = {"why": detail or "—"}
-    entry = CATALOGUE.get(code, UNEXPECTED)
-    if detail:
-        facts |= _stored_facts(entry, detail)
-    if code == PAYLOAD_FIELD.code and detail and ": " in detail:
-        facts["field"], facts["why"] = detail.split(": ", 1)
-    told = describe(entry, facts)
+    told = stored(code, detail)
     return Problem(told.code, gettext(told.title), gettext(told.cause), gettext(told.fix), told.who, told.retry)
-
-
-def _stored_facts(problem: Problem, detail: str) -> dict[str, object]:
-    """What a stored detail tells: `status 403`, an address, or a host and, after a colon, why."""
-    if detail.startswith("status "):
-        return {"status": detail.removeprefix("status ")}
-    if "{host}" not in problem.cause:
-        return {"to": detail}
-    host, colon, why = detail.partition(": ")
-    return {"host": host, "why": why, "seconds": why.removesuffix(" s")} if colon else {"host": host}
 
 
 def device(user_agent: str) -> str:

@@ -201,6 +201,18 @@ def test_only_a_refused_token_takes_a_store_off_and_the_rest_is_kept_trying(
     assert people.sql("SELECT state, state_problem FROM connections") == [{"state": state, "state_problem": problem}]
 
 
+def test_a_mail_tells_the_problem_with_its_facts(access, people, store):
+    with access.database.transaction() as tx:
+        model.set_state(tx, store, "action_needed", "store.tls", "shop.example: certificate has expired")
+    people.sql("UPDATE connections SET state_since = now() - interval '1 hour'")
+
+    ((_, subject, text),) = told(access, people)
+
+    assert subject == "Fern & Clay UK: The store's certificate can't be trusted"
+    assert "The secure connection to shop.example failed: certificate has expired." in text
+    assert "—" not in text
+
+
 def test_a_state_that_is_said_again_lasts_since_its_beginning(access, people, store):
     for _ in range(2):
         with access.database.transaction() as tx:
