@@ -215,13 +215,21 @@ def replay_range(tx: Connection, scope: AccountScope, *, since: datetime, until:
 
 
 def unpark(tx: Connection) -> int:
-    """Hand parked deliveries to their shop where it is known by now; how many."""
-    return tx.execute(
+    """Hand parked deliveries to their shop where it is known, or connected again, by now; how many."""
+    known = tx.execute(
         text(
             "UPDATE deliveries d SET state = 'waiting', account_id = c.account_id, connection_id = c.id,"
             " next_attempt_at = clock_timestamp(), problem = NULL, problem_detail = NULL"
-            " FROM connections c WHERE d.state = 'parked' AND c.platform = d.platform AND c.state <> 'disconnected'"
-            " AND (c.id = d.connection_id OR (d.connection_id IS NULL AND d.shop <> ''"
-            "   AND (c.domain = d.shop OR c.shop_id = d.shop OR d.shop = ANY(c.aliases))))"
+            " FROM connections c WHERE d.state = 'parked' AND d.connection_id IS NULL AND d.shop <> ''"
+            " AND c.platform = d.platform AND c.state <> 'disconnected'"
+            " AND (c.domain = d.shop OR c.shop_id = d.shop OR d.shop = ANY(c.aliases))"
         )
     ).rowcount
+    again = tx.execute(
+        text(
+            "UPDATE deliveries d SET state = 'waiting', next_attempt_at = clock_timestamp(), problem = NULL,"
+            " problem_detail = NULL FROM connections c"
+            " WHERE d.state = 'parked' AND c.id = d.connection_id AND c.state <> 'disconnected'"
+        )
+    ).rowcount
+    return known + again
