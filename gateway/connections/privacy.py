@@ -379,8 +379,8 @@ def find_orders(
     email = wanted[0] if len(wanted) == 1 and "@" in wanted[0] else ""
     rows = tx.execute(
         text(
-            "SELECT external_id, number, placed_at, customer_name FROM orders WHERE account_id = :account"
-            " AND connection_id = :store AND erased_at IS NULL AND core_digest IS NOT NULL"
+            "SELECT external_id, number, placed_at, customer_name, core_observed_at FROM orders"
+            " WHERE account_id = :account AND connection_id = :store AND erased_at IS NULL AND core_digest IS NOT NULL"
             " AND ((:email <> '' AND lower(person->>'email') = lower(:email))"
             "      OR (:email = '' AND (external_id = ANY(:wanted) OR ltrim(number, '#') = ANY(:wanted))))"
             " ORDER BY placed_at DESC LIMIT :limit"
