@@ -18,6 +18,7 @@ from sqlalchemy import RowMapping, text
 from gateway import jobs, mail
 from gateway.connections import model
 from gateway.connections.access import Access
+from gateway.connections.model import Connection
 from gateway.domain.problems import (
     ACCESS_RUNS_OUT,
     CLOCK_OFF,
@@ -30,11 +31,12 @@ from gateway.domain.problems import (
     GatewayError,
     NeedsMerchant,
     Problem,
+    Refused,
     stored,
 )
 from gateway.platforms import REGISTRY
-from gateway.platforms.base import Shop
-from gateway.platforms.shopify import install as shopify
+from gateway.platforms.base import StoreAccess
+from gateway.platforms.shopify import client, install
 
 log = structlog.get_logger("gateway.health")
 
@@ -103,7 +105,9 @@ def _ask(access: Access, connection_id: int, *, uninstalled: bool) -> bool:
     if connection is None or connection.state == "disconnected":
         return False
     try:
-        shop = REGISTRY[connection.platform].shop(access.store(connection))
+        store = access.store(connection)
+        shop = REGISTRY[connection.platform].shop(store)
+        scopes = _granted(connection, store)
     except NeedsMerchant as error:
         is_off = uninstalled and error.problem in (TOKEN_REVOKED, SHOP_GONE)
         with access.database.transaction() as tx:
@@ -113,15 +117,23 @@ def _ask(access: Access, connection_id: int, *, uninstalled: bool) -> bool:
         return False
     with access.database.transaction() as tx:
         model.note_shop(tx, connection, shop)
-        if missing := _not_granted(connection.platform, shop):
+        if scopes is not None:
+            model.set_scopes(tx, connection_id, scopes)
+        if missing := [] if scopes is None else install.lacking(scopes):
             model.set_state(tx, connection_id, "action_needed", PERMISSION_MISSING.code, ", ".join(missing))
         else:
             model.works_again(tx, connection_id)
     return True
 
 
-def _not_granted(platform: str, shop: Shop) -> list[str]:
-    return shopify.lacking(shop.scopes) if platform == "shopify" and shop.scopes is not None else []
+def _granted(connection: Connection, store: StoreAccess) -> tuple[str, ...] | None:
+    """The scopes of now; None where they can't be asked for: then the calls themselves tell what is missing."""
+    if connection.platform not in PROBED:
+        return None
+    try:
+        return client.granted(store)
+    except Refused:
+        return None
 
 
 # --- judged by what arrives --------------------------------------------------------------------------------------

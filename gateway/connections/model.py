@@ -150,10 +150,10 @@ def note_shop(tx: Transaction, connection: Connection, shop: Shop) -> None:
             "UPDATE connections SET name = coalesce(nullif(:name, ''), name), time_zone = coalesce(nullif(:zone, ''),"
             " time_zone), currency = coalesce(nullif(:currency, ''), currency), domain = CASE WHEN :moved THEN :domain"
             " ELSE domain END, aliases = CASE WHEN :moved AND domain <> ALL(aliases) THEN aliases || domain"
-            " ELSE aliases END, scopes = coalesce(:scopes, scopes) WHERE id = :id"
+            " ELSE aliases END WHERE id = :id"
         ),
         {"name": shop.name, "zone": shop.time_zone, "currency": shop.currency, "domain": shop.domain, "moved": moved,
-         "scopes": None if shop.scopes is None else list(shop.scopes), "id": connection.id},
+         "id": connection.id},
     )  # fmt: skip
 
 
@@ -191,6 +191,13 @@ def want_catch_up(tx: Transaction, connection_id: int) -> None:
     tx.execute(
         text("UPDATE connections SET catch_up_wanted_at = now() WHERE id = :id AND state <> 'disconnected'"),
         {"id": connection_id},
+    )
+
+
+def set_scopes(tx: Transaction, connection_id: int, scopes: tuple[str, ...]) -> None:
+    """What the platform says that we may ask for now."""
+    tx.execute(
+        text("UPDATE connections SET scopes = :scopes WHERE id = :id"), {"scopes": list(scopes), "id": connection_id}
     )
 
 

@@ -205,8 +205,6 @@ class Shop:
     domain: str
     currency: str
     time_zone: str
-    scopes: tuple[str, ...] | None = None
-    """What it grants us now; None: this platform doesn't say so here."""
 
 
 @dataclass(frozen=True, slots=True)

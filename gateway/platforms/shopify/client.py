@@ -301,10 +301,17 @@ def count(access: StoreAccess, window: Window) -> Count | None:
 
 
 def shop(access: StoreAccess) -> Shop:
-    data, _, answer = ask(access, queries.SHOP, {}, cost=10)
+    data, _, answer = ask(access, queries.SHOP, {}, cost=5)
     row = data.get("shop")
     if not isinstance(row, dict):
         raise answer.not_json("it is not a shop")
-    granted = (data.get("currentAppInstallation") or {}).get("accessScopes")
-    scopes = None if granted is None else tuple(str(scope["handle"]) for scope in granted)
-    return Shop(gid(row["id"]), row["name"], row["myshopifyDomain"], row["currencyCode"], row["ianaTimezone"], scopes)
+    return Shop(gid(row["id"]), row["name"], row["myshopifyDomain"], row["currencyCode"], row["ianaTimezone"])
+
+
+def granted(access: StoreAccess) -> tuple[str, ...]:
+    """The scopes that the merchant grants now, which may be fewer than when the tokens were given."""
+    data, _, answer = ask(access, queries.SCOPES, {}, cost=5)
+    scopes = (data.get("currentAppInstallation") or {}).get("accessScopes")
+    if not isinstance(scopes, list):
+        raise answer.not_json("it is not a list of scopes")
+    return tuple(str(scope.get("handle")) for scope in scopes if isinstance(scope, dict))

@@ -53,10 +53,9 @@ MORE_LINES = f"""query MoreLines($id: ID!, $after: String) {{
 
 COUNT = """query Count($query: String!) { ordersCount(query: $query, limit: null) { count precision } }"""
 
-SHOP = """query Shop {
-  shop { id name myshopifyDomain currencyCode ianaTimezone }
-  currentAppInstallation { accessScopes { handle } }
-}"""
+SHOP = """query Shop { shop { id name myshopifyDomain currencyCode ianaTimezone } }"""
+
+SCOPES = """query Scopes { currentAppInstallation { accessScopes { handle } } }"""
 
 SUBSCRIPTIONS = """query Subscriptions($after: String) {
   webhookSubscriptions(first: 100, after: $after) { pageInfo { hasNextPage endCursor } nodes { id topic uri } }
@@ -85,6 +84,7 @@ ALL = {
     "more lines": MORE_LINES,
     "count": COUNT,
     "shop": SHOP,
+    "scopes": SCOPES,
     "subscriptions": SUBSCRIPTIONS,
     "subscribe": SUBSCRIBE,
     "resubscribe": RESUBSCRIBE,
