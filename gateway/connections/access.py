@@ -176,7 +176,7 @@ class Access:
             if tokens is None:
                 return credentials
             tx.execute(
-                text("UPDATE connections SET credentials = :credentials WHERE id = :id"),
+                text("UPDATE connections SET credentials = :credentials, tokens_at = now() WHERE id = :id"),
                 {"credentials": self.vault.close(tokens.credentials), "id": connection_id},
             )
             return dict(tokens.credentials)

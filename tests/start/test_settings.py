@@ -91,6 +91,14 @@ def test_no_secret_is_in_the_repr_or_in_what_doctor_prints() -> None:
     assert "geheim" not in str(settings.in_force())
 
 
+def test_shopifys_secret_signs_no_cookies() -> None:
+    given = {"DATABASE_URL": "postgresql://h/d", "ENCRYPTION_KEYS": KEY, "SECRET_KEY": "s" * 40}
+
+    with pytest.raises(SettingsError, match="SECRET_KEY is Shopify's client secret"):
+        load_settings({**given, "SHOPIFY_CLIENT_SECRET": "s" * 40}).check_for_serving()
+    load_settings({**given, "SHOPIFY_CLIENT_SECRET": "t" * 40}).check_for_serving()
+
+
 def test_what_serving_needs_is_named_when_it_is_missing() -> None:
     with pytest.raises(SettingsError, match="DATABASE_URL and ENCRYPTION_KEYS not set"):
         load_settings({"SECRET_KEY": "x" * 32}).check_for_serving()

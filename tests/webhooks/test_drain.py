@@ -199,6 +199,27 @@ def test_parked_deliveries_are_applied_once_their_shop_is_known(
     assert gateway.simulation.stored(connection) == gateway.simulation.truth(connection)
 
 
+def test_what_comes_for_a_disconnected_store_waits_until_it_is_connected_again(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "HOUSEKEEPING_SECONDS", -1.0)
+    shop = gateway.simulation.world.add_store("shopify")
+    connection = gateway.simulation.connect(shop)
+    states = "UPDATE connections SET state = :state WHERE id = :id RETURNING id"
+    gateway.simulation.rows(states, state="disconnected", id=connection)
+    shop.place()
+    gateway.simulation.deliver_all()
+    gateway.simulation.drain()
+    assert {(state, problem) for state, _, problem in _outcomes(gateway)} == {("parked", "store.not_connected")}
+    assert gateway.simulation.stored(connection) == {}
+
+    gateway.simulation.rows(states, state="connected", id=connection)
+    gateway.simulation.drain()
+
+    assert gateway.simulation.stored(connection) == gateway.simulation.truth(connection)
+    assert {problem for _, _, problem in _outcomes(gateway)} == {None}
+
+
 def test_a_deletion_is_not_believed_but_read(gateway: Gateway) -> None:
     order = gateway.send_order()
     gateway.send(json.dumps({"id": order["id"]}).encode(), topic="order.deleted")
