@@ -25,6 +25,7 @@ from gateway.domain.problems import (
     PERMISSION_MISSING,
     SHOP_GONE,
     TOKEN_REVOKED,
+    WEBHOOKS_CONTRADICT,
     WEBHOOKS_MISSED,
     WEBHOOKS_MISSIGNED,
     WEBHOOKS_SILENT,
@@ -155,6 +156,8 @@ SELECT c.id, c.platform, c.state, c.state_problem, c.tokens_at, c.skew_ms,
     AND f.reason LIKE 'webhook.signature%' AND f.day > now() - interval '24 hours') AS missigned,
   (SELECT coalesce(sum(r.missed), 0) FROM sync_runs r WHERE r.connection_id = c.id AND r.account_id = c.account_id
     AND r.finished_at > now() - interval '24 hours') AS missed,
+  (SELECT coalesce(sum(m.contradicted), 0) FROM misses m WHERE m.connection_id = c.id
+    AND m.day >= (now() AT TIME ZONE 'UTC')::date - 1) AS contradicted,
   d.of_a_day, d.count, d.last_at, d.longest
 FROM connections c LEFT JOIN LATERAL (
   SELECT count(*) AS count, count(*) FILTER (WHERE w.received_at > now() - interval '24 hours') AS of_a_day,
@@ -186,6 +189,8 @@ def _judged(row: RowMapping, now: datetime) -> tuple[Problem | None, str]:
         return WEBHOOKS_MISSIGNED, str(row["missigned"])
     if _loses(row):
         return WEBHOOKS_MISSED, str(row["missed"])
+    if _are_many(int(row["contradicted"]), row["of_a_day"]):
+        return WEBHOOKS_CONTRADICT, str(row["contradicted"])
     if _is_silent(row, now - row["last_at"] if row["last_at"] else None):
         return WEBHOOKS_SILENT, str(round((now - row["last_at"]).total_seconds() / 3600))
     if abs(row["skew_ms"]) > CLOCKS_APART / timedelta(milliseconds=1):
@@ -197,7 +202,11 @@ def _loses(row: RowMapping) -> bool:
     if REGISTRY[row["platform"]].capabilities.thin_hooks:
         return False  # Etsy tells of four events only: most changes are found by syncs, as they must be
     missed = int(row["missed"])
-    return missed >= FEWEST_MISSED and missed > MISSED_SHARE * (missed + row["of_a_day"])
+    return _are_many(missed, missed + row["of_a_day"])
+
+
+def _are_many(found: int, of: int) -> bool:
+    return found >= FEWEST_MISSED and found > MISSED_SHARE * of
 
 
 def _is_silent(row: RowMapping, silence: timedelta | None) -> bool:

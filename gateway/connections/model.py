@@ -16,6 +16,7 @@ from gateway.domain.problems import (
     CLOCK_OFF,
     KEYS_READ_ONLY,
     WEBHOOKS_BROKEN,
+    WEBHOOKS_CONTRADICT,
     WEBHOOKS_MISSED,
     WEBHOOKS_MISSIGNED,
     WEBHOOKS_SILENT,
@@ -24,7 +25,15 @@ from gateway.domain.scope import AccountScope
 from gateway.platforms.base import Shop
 
 JUDGED = frozenset(
-    problem.code for problem in (ACCESS_RUNS_OUT, WEBHOOKS_MISSIGNED, WEBHOOKS_MISSED, WEBHOOKS_SILENT, CLOCK_OFF)
+    problem.code
+    for problem in (
+        ACCESS_RUNS_OUT,
+        WEBHOOKS_MISSIGNED,
+        WEBHOOKS_MISSED,
+        WEBHOOKS_CONTRADICT,
+        WEBHOOKS_SILENT,
+        CLOCK_OFF,
+    )
 )
 """Problems that no call shows: health sets and lifts them, from what arrives and what is noted here."""
 

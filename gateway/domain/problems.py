@@ -751,6 +751,15 @@ ACCESS_RUNS_OUT = _add(
     "merchant",
     "after_fix",
 )
+WEBHOOKS_CONTRADICT = _add(
+    "connection.webhooks_contradict",
+    "Webhooks and the store say different things",
+    "Since yesterday {why} webhooks said something else than the store itself about the very same second of an order.",
+    "No order is wrong here: what the store itself shows is kept. Tell the gateway's makers, who read one of the two"
+    " wrongly.",
+    "us",
+    "never",
+)
 WEBHOOKS_MISSIGNED = _add(
     "connection.webhooks_missigned",
     "This store's webhooks are refused",

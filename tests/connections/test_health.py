@@ -57,6 +57,22 @@ def test_a_few_of_very_many_are_nothing(access, people, maya_scope, store):
     assert judged(access, people)["state"] == "connected"
 
 
+def test_webhooks_that_contradict_what_the_store_shows_are_noticed(access, people, maya_scope, store):
+    webhooks(people, maya_scope, store, *[1] * 40)
+    people.sql(
+        "INSERT INTO misses (account_id, connection_id, day, contradicted) VALUES (:account, :store, now(), 4)"
+        " RETURNING 1",
+        account=maya_scope.account_id, store=store,
+    )  # fmt: skip
+    assert judged(access, people)["state"] == "connected"
+
+    people.sql("UPDATE misses SET contradicted = 5 RETURNING 1")
+    assert judged(access, people) == {"state": "degraded", "state_problem": "connection.webhooks_contradict"}
+
+    people.sql("UPDATE misses SET day = day - 3 RETURNING 1")
+    assert judged(access, people) == {"state": "connected", "state_problem": None}
+
+
 def test_etsy_tells_of_few_events_and_is_not_blamed(access, people, maya_scope):
     store = people.store(maya_scope, platform="etsy")
     run(people, maya_scope, store, missed=50)
