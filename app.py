@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import structlog
 from flask import Flask
 
 from backfill import api as runs_api
@@ -64,6 +65,8 @@ from webhooks.directory import Directory
 from webhooks.receiver import Receiver
 from webhooks.store import Writer
 
+log = structlog.get_logger("gateway.app")
+
 STORE_CONNECTIONS = 3 * worker.CONCURRENCY + 16
 """A run holds three at a time, a drain loop two; web processes open them only for what their pages ask of stores."""
 
@@ -97,6 +100,7 @@ def _access(settings: Settings) -> Access:
         shopify_client_secret=settings.shopify_client_secret,
         shopify_client_secret_previous=settings.shopify_client_secret_previous,
         shopify_admin_url=settings.shopify_admin_url,
+        shopify_api_webhooks=settings.shopify_api_webhooks,
         etsy_keystring=settings.etsy_keystring,
         etsy_shared_secret=settings.etsy_shared_secret,
         etsy_webhook_secrets=settings.etsy_webhook_secrets,
@@ -134,6 +138,8 @@ def _receive_webhooks(app: Flask, settings: Settings, access: Access) -> None:
 def _work(settings: Settings, access: Access) -> None:
     """What a worker process does: two drain loops, the feed's sequencer, and the jobs with who dispatches them."""
     database = access.database
+    if settings.erasure_ledger is None:
+        log.warning("privacy.no_ledger", mend="set ERASURE_LEDGER: a restored backup brings erased customers back")
     privacy.again(access, settings.erasure_ledger)
 
     def drain(stop: threading.Event) -> None:
@@ -159,7 +165,7 @@ def _work(settings: Settings, access: Access) -> None:
             "rereads": lambda stop: rereads.dispatch(database, stop),
             "runs": lambda stop: runner.dispatch(database, stop),
             "schedule": lambda stop: schedule.watch(access, stop),
-            "subscriptions": lambda stop: subscriptions.watch(database, stop),
+            "subscriptions": lambda stop: subscriptions.watch(access, stop),
         },
         context={
             "access": access,
@@ -192,6 +198,7 @@ def _register_commands(app: Flask) -> None:
     def worker_command() -> None:
         """Apply deliveries and run jobs until stopped."""
         configure_logging()
+        app.extensions["access"].database.wait()
         _require_keys(app.extensions["access"])
         _work(app.extensions["settings"], app.extensions["access"])
 

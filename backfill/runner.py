@@ -16,17 +16,17 @@ import structlog
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from backfill import bulk, catch_up, gaps, heads, runs, slices, verdict
 from backfill.items import Item, record
 from backfill.runs import RUN_LOCK, TASK, Taken
+from config.logging import way_to
 from gateway import jobs
 from gateway.connections import model
 from gateway.connections.access import Access
 from gateway.connections.model import Connection
 from gateway.connections.pacing import Purpose
-from gateway.db.engine import Database
+from gateway.db.engine import Database, is_passing
 from gateway.domain.order import PARTS, PartName
 from gateway.domain.points import reached
 from gateway.domain.problems import (
@@ -53,6 +53,9 @@ log = structlog.get_logger("backfill.runner")
 
 LOOK_UPS = 50
 """Orders that were not listed, looked up in one go."""
+
+HEADS_AT_ONCE = 1_000
+"""Heads of several pages are compared and noted together: most of them need nothing else."""
 
 CLOCK_BLUR = timedelta(seconds=2)
 """How far off our idea of a store's clock may be: its Date has whole seconds, and an answer takes its time."""
@@ -145,10 +148,10 @@ class Runner:
                 self._leave("queued", error, wait=timedelta(0))
                 return
             self._stop(error)
-        except DBAPIError:
-            raise  # the database is away: the run is left as it stands, and taken again by whoever comes first
         except Exception as error:
-            log.exception("run.unexpected", run=self.taken.id)
+            if is_passing(error):
+                raise  # the database is away: the run is left as it stands, and taken again by whoever comes first
+            log.error("run.unexpected", run=self.taken.id, error=way_to(error))
             why = type(error).__name__
             self._fail_for_now(Retry(UNEXPECTED, why, after_seconds=5, why=why))
         finally:
@@ -282,13 +285,18 @@ class Runner:
             ask = platform.list_heads
         with ThreadPoolExecutor(1, thread_name_prefix="next-page") as ahead:
             coming: Future[Page] | None = ahead.submit(ask, self._store, part.window, self._state["cursor"])
+            heads_: list[Head] = []
             while coming is not None:
                 page = coming.result()
                 reached("after_page_fetch")
                 coming = None
                 if page.cursor is not None:
                     coming = ahead.submit(ask, self._store, part.window, page.cursor)
-                yield page, page.cursor
+                heads_ += page.heads
+                if page.heads and page.cursor is not None and len(heads_) < HEADS_AT_ONCE:
+                    continue
+                yield replace(page, heads=heads_), page.cursor
+                heads_ = []
 
     def _write(
         self, page: Page, following: Cursor | None, *, number: int, is_sample: bool = False,
@@ -452,21 +460,32 @@ class Runner:
         return readings, failed
 
     def _apply(self, tx: Transaction, readings: Sequence[Reading]) -> list[Item]:
-        if self.taken.kind == "preview":
-            outcomes: Sequence[str] = foresee(tx, readings)
-        else:
-            platforms = {self._connection.id: self._connection.platform}
-            outcomes = [
-                applied.outcome
-                for applied in apply(
-                    tx, readings, source="run", platforms=platforms, payloads=self.access.payloads,
-                    quiet=self.taken.quiet,
-                )
-            ]  # fmt: skip
+        """Write them, or what can be written of them: an order that PostgreSQL refuses fails alone."""
+        try:
+            with tx.begin_nested():
+                outcomes = self._outcomes(tx, readings)
+        except Exception as error:
+            if is_passing(error) or isinstance(error, GatewayError):
+                raise
+            if len(readings) == 1:
+                log.error("run.order_refused", run=self.taken.id, error=way_to(error))
+                moment = readings[0].core.version.updated_at
+                return [Item(readings[0].external_id, "failed", moment, UNEXPECTED.code, way_to(error)[:500])]
+            half = len(readings) // 2
+            return self._apply(tx, readings[:half]) + self._apply(tx, readings[half:])
         return [
             Item(reading.external_id, outcome, reading.core.version.updated_at)
             for reading, outcome in zip(readings, outcomes, strict=True)
         ]
+
+    def _outcomes(self, tx: Transaction, readings: Sequence[Reading]) -> Sequence[str]:
+        if self.taken.kind == "preview":
+            return foresee(tx, readings)
+        applied = apply(
+            tx, readings, source="run", platforms={self._connection.id: self._connection.platform},
+            payloads=self.access.payloads, quiet=self.taken.quiet,
+        )  # fmt: skip
+        return [each.outcome for each in applied]
 
     # --- checking ----------------------------------------------------------------------------------------------
     def _check(self, part: slices.Slice) -> tuple[int, verdict.Decision | None]:

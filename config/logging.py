@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Any, TextIO
 
@@ -43,6 +44,13 @@ def masked_text(text: str) -> str:
     for shape, instead in _SHAPES:
         text = shape.sub(instead, text)
     return text
+
+
+def way_to(error: BaseException) -> str:
+    """What went wrong and the way there through our code; an error's own words may repeat what an order says."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    way = " > ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in frames[-4:])
+    return f"{type(error).__name__} at {way}"
 
 
 def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import click
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError
 
@@ -20,8 +21,11 @@ MASKED = "********"
 _SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 
 
-class SettingsError(Exception):
-    """A setting is missing or wrong; the message names every one of them and is fit for an operator."""
+class SettingsError(click.ClickException):
+    """A setting is missing or wrong; the message names every one of them and is fit for an operator.
+
+    click's, so that every command tells it in one sentence and not in a traceback.
+    """
 
 
 def _postgresql_url(value: str) -> None:
@@ -116,6 +120,9 @@ class Settings:
     shopify_client_secret: str = _setting("", "the Shopify app's client secret", secret=True)
     shopify_client_secret_previous: str = _setting("", "the secret before, while it is being rotated", secret=True)
     shopify_admin_url: str = _setting("https://{shop}/admin", "where a shop's Admin API is", check=_shop_url)
+    shopify_api_webhooks: bool = _setting(
+        False, "make webhooks in each shop by the Admin API, for an app without shopify.app.toml"
+    )
     etsy_keystring: str = _setting("", "the Etsy app's keystring")
     etsy_shared_secret: str = _setting("", "the Etsy app's shared secret", secret=True)
     etsy_webhook_secrets: tuple[str, ...] = _setting(
@@ -129,6 +136,9 @@ class Settings:
     max_body_bytes: int = _setting(10 * MEBIBYTE, "a longer webhook body is answered 413", check=_body_limit)
     erasure_ledger: Path | None = _setting(  # noqa: RUF009 - a Field is no default
         None, "where erasures are noted, so that they are done again after a restore; else DATA_DIR/erasures.jsonl"
+    )
+    metrics_token: str = _setting(
+        "", "who brings it as a bearer token may read /metrics; empty: there is none", secret=True, check=_long_enough
     )
     sign_up: bool = _setting(False, "let strangers open accounts; their addresses are proven by mail (needs SMTP_URL)")
     smtp_url: str = _setting(
@@ -169,6 +179,9 @@ class Settings:
         """Return when a web or worker process has what it needs, else raise SettingsError that names all it lacks."""
         if self.sign_up and not self.smtp_url:
             raise SettingsError("SIGN_UP needs SMTP_URL: an account is opened with a link that is mailed")
+        if self.secret_key and self.secret_key in (self.shopify_client_secret, self.shopify_client_secret_previous):
+            # A cookie's signature could be handed in as a webhook's (Shopify sheet, section 7, trap 4).
+            raise SettingsError("SECRET_KEY is Shopify's client secret; set it to a value of its own")
         needed = ("database_url", "secret_key", "encryption_keys")
         if missing := [name.upper() for name in needed if not getattr(self, name)]:
             raise SettingsError(

@@ -58,6 +58,16 @@ def write(tx: Connection, vault: Vault, account_id: int | None, to: str, subject
     jobs.defer(tx, TASK, once=f"mail:{mail_id}", mail_id=mail_id)
 
 
+def write_to_owners(tx: Connection, vault: Vault, account_id: int, subject: str, body: str) -> None:
+    """The same mail to each owner of an account."""
+    owners = tx.execute(
+        text("SELECT email FROM users WHERE account_id = :account AND role = 'owner' ORDER BY id"),
+        {"account": account_id},
+    ).scalars()  # fmt: skip
+    for address in owners.all():
+        write(tx, vault, account_id, address, subject, body)
+
+
 @jobs.app.task(name=TASK, pass_context=True, retry=procrastinate.RetryStrategy(max_attempts=10, exponential_wait=4))
 def send(context: procrastinate.JobContext, mail_id: int) -> None:
     """Send one mail. Without SMTP_URL it stays where its account's owners read it."""

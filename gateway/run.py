@@ -300,7 +300,7 @@ def _check_database(settings: Settings) -> None:
         with psycopg.connect(settings.libpq_url, connect_timeout=5) as connection:
             version = connection.info.server_version
     except psycopg.Error as error:
-        why = str(error).strip().splitlines()[-1]
+        why = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
         raise RunError(
             f"The database that DATABASE_URL names cannot be used: {why};"
             " mend that, or unset DATABASE_URL to use the bundled one."
@@ -316,6 +316,7 @@ def _additions(demo: _Demo, environ: Mapping[str, str]) -> dict[str, str]:
         "DATA_DIR": str(demo.folder),
         "PUBLIC_URL": demo.address,
         "ALLOW_PRIVATE_STORE_URLS": "true",
+        "SANDBOX_URL": demo.sandbox_address,
         "PYTHONUNBUFFERED": "1",
     }
     added = {name: value for name, value in added.items() if not _given(environ, name)}

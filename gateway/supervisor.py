@@ -366,11 +366,12 @@ def _is_trouble(child: _Child, text: str) -> bool:
 
 
 def _shown(text: str) -> str:
-    """A JSON line in words: its event and ids; the file keeps the whole."""
+    """A JSON line in words: its event and ids, the first line of each; the file keeps the whole."""
     try:
         facts = json.loads(text)
         event = facts.pop("event")
     except (ValueError, KeyError, AttributeError, TypeError):
         return text
     rest = {name: value for name, value in facts.items() if name not in {"at", "logger", "exception", "stack"}}
-    return " ".join([str(event), *(f"{name}={value}" for name, value in rest.items())])
+    told = {name: str(value).strip().partition("\n")[0] for name, value in {"": event, **rest}.items()}
+    return " ".join(f"{name}={value}" if name else value for name, value in told.items())

@@ -11,17 +11,19 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, OperationalError
 
+from config.logging import way_to
 from gateway import jobs
 from gateway.connections import model, privacy
 from gateway.connections.model import Connection
-from gateway.db.engine import Database
+from gateway.db.engine import Database, is_passing
 from gateway.domain.points import reached
 from gateway.domain.problems import (
     CONNECTION_UNKNOWN,
+    STORE_NOT_CONNECTED,
     UNEXPECTED,
     GatewayError,
+    Problem,
     Retry,
 )
 from gateway.orders.apply import apply
@@ -45,6 +47,7 @@ from webhooks.inbox import Claimed, Verdict
 log = structlog.get_logger("webhooks.apply")
 
 BATCH = 250
+_ABOUT_ORDERS = (OrderNotice, OrderDeleted, SomethingChanged)
 THIN_DELAY = timedelta(seconds=2)
 """Thin notices of one order within this are one read (Etsy sheet: coalesce for 2 s)."""
 
@@ -62,7 +65,14 @@ class _Batch:
     verdicts: list[Verdict] = field(default_factory=list)
     wishes: list[Wish] = field(default_factory=list)
     catch_ups: set[int] = field(default_factory=set)
-    checks: set[int] = field(default_factory=set)
+    checks: set[tuple[int, bool]] = field(default_factory=set)
+    """Connections to ask, and whether an uninstall is what was told."""
+    failed: list[Verdict] = field(default_factory=list)
+    """Among the verdicts: those that were set aside."""
+
+
+class _TakenOff(Exception):
+    """A store of the batch was disconnected or erased while it was applied: nothing of the batch is kept."""
 
 
 class Drainer:
@@ -82,6 +92,7 @@ class Drainer:
         )
         self._kept_house_at = 0.0
         self._arrived: dict[int, datetime] = {}
+        self._about: dict[int, str] = {}
 
     def close(self) -> None:
         self._notes.invalidate()
@@ -113,10 +124,14 @@ class Drainer:
                     return 0
                 batch_id = inbox.note_batch(self._notes, self._number, [row.id for row in rows])
                 reached("after_claim")
+                self._about = {}
                 self._apply(tx, rows)
                 inbox.forget_batch(tx, batch_id)
                 reached("before_apply_commit")
             reached("after_apply_commit")
+        except _TakenOff:
+            inbox.forget_batch(self._notes, batch_id or 0)
+            return len(rows)  # the next claim finds the store as it is now
         except Exception:
             # It failed, but this process lives: the batch is under no suspicion.
             if batch_id is not None:
@@ -138,17 +153,17 @@ class Drainer:
             )
 
     def _apply(self, tx: Transaction, rows: Sequence[Claimed]) -> None:
-        """Apply a batch; when a statement fails, halve it with savepoints, so that the guilty one fails alone."""
+        """Apply a batch; whatever fails, halve it with savepoints, so that the guilty one fails alone."""
         try:
             with tx.begin_nested():
                 self._apply_all(tx, rows)
-        except OperationalError:
-            raise  # deadlock, lost connection: the whole batch is done again
-        except (DBAPIError, UnicodeError, ValueError, RecursionError, MemoryError) as error:
+        except Exception as error:
+            if is_passing(error):
+                raise  # no order's fault: the whole batch is done again
             if len(rows) == 1:
-                log.error("delivery.unexpected", delivery=rows[0].id, error=type(error).__name__)
-                detail = f"{type(error).__name__}"
-                inbox.finish(tx, [inbox.set_aside(rows[0], UNEXPECTED, detail, self._clock(), again=True)])
+                detail = way_to(error)
+                log.error("delivery.unexpected", delivery=rows[0].id, error=detail)
+                inbox.finish(tx, [self._set_aside(rows[0], UNEXPECTED, detail, again=True)])
                 return
             middle = len(rows) // 2
             self._apply(tx, rows[:middle])
@@ -161,11 +176,11 @@ class Drainer:
         for row in rows:
             try:
                 self._sort(tx, row, bodies.get(row.id, b""), connections, batch)
-            except Retry as error:
-                batch.verdicts.append(inbox.set_aside(row, error.problem, error.detail, self._clock(), again=True))
             except GatewayError as error:
-                batch.verdicts.append(inbox.set_aside(row, error.problem, error.detail, self._clock(), again=False))
-        platforms = {connection.id: connection.platform for connection in connections.values()}
+                again = isinstance(error, Retry)
+                batch.failed.append(self._set_aside(row, error.problem, error.detail, again=again))
+        batch.verdicts += batch.failed
+        platforms = {reading.connection_id: connections[reading.connection_id].platform for reading in batch.readings}
         outcomes = apply(tx, batch.readings, source="delivery", platforms=platforms, payloads=self._payloads)
         for row, reading, applied in zip(batch.owners, batch.readings, outcomes, strict=True):
             batch.verdicts.append(
@@ -175,16 +190,29 @@ class Drainer:
                     parts=["core"] if reading.person is None else ["core", "person"],
                 )
             )  # fmt: skip
-        erase_bodies(tx, [row.id for row, each in zip(batch.owners, outcomes, strict=True) if each.erased])
+        if batch.readings and model.any_off(tx, list(platforms)):
+            # Since the connections were read above. The writer holds the store's data key, which an erasure drops, so
+            # whoever erases from now on waits for this transaction and finds what it wrote.
+            raise _TakenOff
+        erased = [row.id for row, each in zip(batch.owners, outcomes, strict=True) if each.erased]
+        erased += _about_erased(tx, batch.failed, rows)
         want(tx, batch.wishes + _deleted_before(tx, batch))
         if batch.catch_ups:
             tx.execute(
                 text("UPDATE connections SET catch_up_wanted_at = now() WHERE id = ANY(:ids)"),
                 {"ids": sorted(batch.catch_ups)},
             )
-        for connection_id in sorted(batch.checks):
-            jobs.defer(tx, "connections.check", once=f"check:{connection_id}", connection_id=connection_id)
+        for connection_id, uninstalled in sorted(batch.checks):
+            jobs.defer(tx, "connections.check", once=f"check:{connection_id}:{uninstalled}",
+                       connection_id=connection_id, uninstalled=uninstalled)  # fmt: skip
         inbox.finish(tx, batch.verdicts)
+        erase_bodies(tx, erased)
+
+    def _set_aside(self, row: Claimed, problem: Problem, detail: str, *, again: bool) -> Verdict:
+        """The verdict on what can't be applied; it names its order where that could be read, so that an erasure of
+        the order finds it."""
+        about = self._about.get(row.id)
+        return inbox.set_aside(row, problem, detail, self._clock(), again=again, order_external_id=about)
 
     def _sort(
         self, tx: Transaction, row: Claimed, sealed: bytes, connections: dict[int, Connection], batch: _Batch
@@ -205,10 +233,19 @@ class Drainer:
             shop = getattr(notice, "shop", "") or None
             batch.verdicts.append(Verdict(row.id, "parked", row.attempts, problem=CONNECTION_UNKNOWN.code, shop=shop))
             return
-        self._arrived[connection.id] = max(row.received_at, self._arrived.get(connection.id, row.received_at))
         done = Verdict(row.id, "done", row.attempts, connection_id=connection.id, account_id=connection.account_id)
+        if connection.state == "disconnected" and isinstance(notice, _ABOUT_ORDERS):
+            # Nobody's business until the store is connected again: it waits as what comes before the first log-in does.
+            batch.verdicts.append(
+                Verdict(row.id, "parked", row.attempts, connection_id=connection.id, account_id=connection.account_id,
+                        order_external_id=getattr(notice, "order_id", None), problem=STORE_NOT_CONNECTED.code,
+                        problem_detail="it was disconnected.")
+            )  # fmt: skip
+            return
+        self._arrived[connection.id] = max(row.received_at, self._arrived.get(connection.id, row.received_at))
         match notice:
             case OrderNotice(order_id, payload) if payload is not None:
+                self._about[row.id] = order_id
                 reading = read_order(
                     platform, payload, body, kind="webhook", observed_at=row.observed_at,
                     received_at=row.received_at, account_id=connection.account_id, connection_id=connection.id,
@@ -234,10 +271,10 @@ class Drainer:
                     done.state, done.outcome = "ignored", "ignored"
                     done.problem_detail = "it is older than this installation, or about another shop"
                 else:
-                    batch.checks.add(connection.id)
+                    batch.checks.add((connection.id, True))
                     done.outcome = "checking"
             case ShopChanged():
-                batch.checks.add(connection.id)
+                batch.checks.add((connection.id, False))
                 done.outcome = "checking"
             case PrivacyRequest(kind, shop):
                 if shop not in (connection.domain, connection.shop_id, *connection.aliases) or (
@@ -264,6 +301,24 @@ class Drainer:
         if connection is not None:
             connections[connection.id] = connection
         return connection
+
+
+def _about_erased(tx: Transaction, failed: Sequence[Verdict], rows: Sequence[Claimed]) -> list[int]:
+    """Which of those that were set aside are about an order whose person was erased: their content goes as well."""
+    stores = {row.id: row.connection_id for row in rows}
+    named = [each for each in failed if each.order_external_id is not None and stores[each.id] is not None]
+    if not named:
+        return []
+    found = tx.execute(
+        text(
+            "SELECT i.d FROM unnest(CAST(:ids AS int8[]), CAST(:connections AS int8[]), CAST(:orders AS text[]))"
+            " AS i (d, c, e) JOIN orders o ON o.connection_id = i.c AND o.external_id = i.e"
+            " WHERE o.erased_at IS NOT NULL"
+        ),
+        {"ids": [each.id for each in named], "connections": [stores[each.id] for each in named],
+         "orders": [each.order_external_id for each in named]},
+    ).scalars()  # fmt: skip
+    return list(found)
 
 
 def _deleted_before(tx: Transaction, batch: _Batch) -> list[Wish]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -15,6 +18,9 @@ from gateway.platforms.base import App
 LIVES_SECONDS = 10.0
 FRESH_READS_PER_SECOND = 50.0
 MAX_ENTRIES = 10_000
+
+LOOK_UP_SECONDS = 2.0
+"""Shopify waits 5 s for an answer, and storing takes its time too."""
 
 
 class Busy(Exception):
@@ -34,6 +40,20 @@ class Entry:
     read_at: float
 
 
+def _within(seconds: float, read: Callable[[], Entry]) -> Entry:
+    """What `read` gives, or TimeoutError; it is then left to itself, and ends when its connection does."""
+    answer: Future[Entry] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(read())
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="look-up", daemon=True).start()  # a greenlet under gevent
+    return answer.result(timeout=seconds)
+
+
 @dataclass(slots=True)
 class Directory:
     database: Database
@@ -46,7 +66,8 @@ class Directory:
     def look_up(self, platform: str, key: str, *, fresh: bool = False) -> Entry:
         """The entry; `fresh` reads the row again before a 401 or 404, since a secret may be new.
 
-        Raises Busy when strangers' look-ups use up the allowance; a known entry is then served as it is cached.
+        Raises Busy when strangers' look-ups use up the allowance; a known entry is then served as it is cached. Raises
+        TimeoutError when PostgreSQL says nothing: one that stands still keeps no time limit of its own.
         """
         name = (platform, key)
         entry = self._entries.get(name)
@@ -57,12 +78,17 @@ class Directory:
             if entry is not None:
                 return entry
             raise Busy
-        entry = self._read(platform, key)
+        entry = _within(LOOK_UP_SECONDS, lambda: self._read(platform, key))
         self._entries[name] = entry
         self._entries.move_to_end(name)
         while len(self._entries) > MAX_ENTRIES:
             self._entries.popitem(last=False)
         return entry
+
+    def remembered(self, platform: str, key: str) -> int | None:
+        """The connection that was last found there, however long ago; asks nobody."""
+        entry = self._entries.get((platform, key))
+        return None if entry is None else entry.connection_id
 
     def _may_read(self) -> bool:
         moment = time.monotonic()

@@ -127,16 +127,21 @@ def finish(tx: Connection, verdicts: Sequence[Verdict]) -> None:
         cursor.execute(_FINISH, columns)
 
 
-def set_aside(row: Claimed, problem: Problem, detail: str, moment: datetime, *, again: bool) -> Verdict:
+def set_aside(
+    row: Claimed, problem: Problem, detail: str, moment: datetime, *, again: bool, order_external_id: str | None = None
+) -> Verdict:
     """Try it again later with back-off and jitter, or, after MAX_ATTEMPTS or when the same input gives the same
     answer, bury it: a dead letter that can be replayed."""
     attempts = row.attempts + 1
     if not again or attempts >= MAX_ATTEMPTS:
-        return Verdict(row.id, "dead", attempts, problem=problem.code, problem_detail=detail[:1000])
+        return Verdict(
+            row.id, "dead", attempts, problem=problem.code, problem_detail=detail[:1000],
+            order_external_id=order_external_id,
+        )  # fmt: skip
     wait = min(5.0 * 4 ** (attempts - 1), 6 * 3600.0) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
     return Verdict(
         row.id, "waiting", attempts, problem=problem.code, problem_detail=detail[:1000],
-        next_attempt_at=moment + timedelta(seconds=wait),
+        next_attempt_at=moment + timedelta(seconds=wait), order_external_id=order_external_id,
     )  # fmt: skip
 
 
@@ -210,8 +215,8 @@ def replay_range(tx: Connection, scope: AccountScope, *, since: datetime, until:
 
 
 def unpark(tx: Connection) -> int:
-    """Hand parked deliveries to their shop where it is known by now; how many."""
-    return tx.execute(
+    """Hand parked deliveries to their shop where it is known, or connected again, by now; how many."""
+    known = tx.execute(
         text(
             "UPDATE deliveries d SET state = 'waiting', account_id = c.account_id, connection_id = c.id,"
             " next_attempt_at = clock_timestamp(), problem = NULL, problem_detail = NULL"
@@ -220,3 +225,11 @@ def unpark(tx: Connection) -> int:
             " AND (c.domain = d.shop OR c.shop_id = d.shop OR d.shop = ANY(c.aliases))"
         )
     ).rowcount
+    again = tx.execute(
+        text(
+            "UPDATE deliveries d SET state = 'waiting', next_attempt_at = clock_timestamp(), problem = NULL,"
+            " problem_detail = NULL FROM connections c"
+            " WHERE d.state = 'parked' AND c.id = d.connection_id AND c.state <> 'disconnected'"
+        )
+    ).rowcount
+    return known + again

@@ -110,6 +110,7 @@ def pretty(content: Content) -> str | None:
     if not content.is_whole:
         return None
     try:
-        return json.dumps(json.loads(content.body), indent=2, ensure_ascii=False)
+        shown = json.dumps(json.loads(content.body), indent=2, ensure_ascii=False)
+        return shown.encode("utf-8", "backslashreplace").decode()  # a lone surrogate stays what it was: \udXXX
     except (ValueError, RecursionError):
         return None

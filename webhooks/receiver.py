@@ -13,17 +13,20 @@ import msgspec
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from config.logging import way_to
 from gateway.domain.problems import (
+    ADDRESS_UNKNOWN,
     BODY_CUT,
     BODY_TOO_LARGE,
     BODY_TOO_SLOW,
-    CONNECTION_UNKNOWN,
     DATABASE_AWAY,
     METHOD_REFUSED,
     TOO_MANY_BODIES,
+    UNEXPECTED,
     NeedsOperator,
     Problem,
     Retry,
+    describe,
 )
 from gateway.orders.payloads import place_of_delivery
 from gateway.platforms import REGISTRY
@@ -74,14 +77,20 @@ class Receiver:
         try:
             self._receive(environ, path)
         except _Refused as refusal:
-            return _answer(start_response, refusal.status, refusal.problem)
+            return self._refuse(environ, start_response, refusal)
+        except Exception as error:
+            # Whatever it is, it is our fault and not the webhook's: the platform shall send it again.
+            log.error("webhook.unexpected", error=way_to(error))
+            return self._refuse(
+                environ, start_response, _Refused(503, describe(UNEXPECTED, {"why": type(error).__name__}))
+            )
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "0")])
         return [b""]
 
     def _receive(self, environ: dict[str, Any], path: str) -> None:
         platform = REGISTRY.get(path[len(PREFIX) :].split("/", 1)[0])
         if platform is None:
-            raise _Refused(404, CONNECTION_UNKNOWN)
+            raise _Refused(404, ADDRESS_UNKNOWN)
         if environ["REQUEST_METHOD"] != "POST":
             raise _Refused(405, METHOD_REFUSED)
         with self._body(environ) as body:
@@ -94,14 +103,32 @@ class Receiver:
             try:
                 self._writer.store(_delivery(platform, request, address, entry))
             except Retry as error:
-                self._writer.note_unanswered(entry.connection_id)
                 raise _Refused(503, error.problem) from None
+
+    def _refuse(self, environ: dict[str, Any], start_response: StartResponse, refusal: _Refused) -> list[bytes]:
+        """Answer with the Problem; a delivery that its store was not answered 2xx for is looked for by a catch-up."""
+        if refusal.status not in (401, 404, 405):  # of strangers; a wrong signature is noted with its reason
+            self._writer.note_unanswered(self._meant(environ))
+        return _answer(start_response, refusal.status, refusal.problem, has_body=environ["REQUEST_METHOD"] != "HEAD")
+
+    def _meant(self, environ: dict[str, Any]) -> int | None:
+        """The connection that the request's address names, as far as it is known without asking the database."""
+        path: str = environ["PATH_INFO"]
+        platform = REGISTRY[path[len(PREFIX) :].split("/", 1)[0]]
+        try:
+            address = platform.address(HookRequest(path, _headers(environ), b"", datetime.now(UTC)))
+        except Exception:
+            return None  # it may be why we are here
+        return None if isinstance(address, Ping) else self._directory.remembered(platform.key, address.key)
 
     def _known(self, platform: Platform, path: str) -> None:
         """A ping for an address that we never gave out is not ours to answer."""
         key = path.rstrip("/").rsplit("/", 1)[-1]
-        if all(self._look_up(platform.key, key, fresh=fresh).connection_id is None for fresh in (False, True)):
-            raise _Refused(404, CONNECTION_UNKNOWN)
+        if not (key.isascii() and key.isprintable()) or (
+            self._look_up(platform.key, key).connection_id is None
+            and self._look_up(platform.key, key, fresh=True).connection_id is None
+        ):
+            raise _Refused(404, ADDRESS_UNKNOWN)
 
     def _verified(self, platform: Platform, request: HookRequest, address: Address) -> Entry:
         entry = self._look_up(platform.key, address.key)
@@ -111,7 +138,7 @@ class Receiver:
             # The secret may be new, or the connection: WooCommerce never sends a refused webhook again.
             entry = self._look_up(platform.key, address.key, fresh=True)
             if entry.connection_id is None and platform.key == "woocommerce":
-                raise _Refused(404, CONNECTION_UNKNOWN) from None
+                raise _Refused(404, ADDRESS_UNKNOWN) from None
             try:
                 platform.verify(request, entry.secrets)
             except SignatureRejected as error:
@@ -128,7 +155,7 @@ class Receiver:
             return self._directory.look_up(platform, key, fresh=fresh)
         except Busy:
             raise _Refused(503, TOO_MANY_BODIES) from None
-        except (SQLAlchemyError, NeedsOperator) as error:
+        except (SQLAlchemyError, NeedsOperator, TimeoutError) as error:
             log.warning("webhook.look_up_failed", error=type(error).__name__)
             raise _Refused(503, DATABASE_AWAY) from None
 
@@ -230,7 +257,7 @@ def _delivery(platform: Platform, request: HookRequest, address: Address, entry:
     )
 
 
-def _answer(start_response: StartResponse, status: int, problem: Problem) -> list[bytes]:
+def _answer(start_response: StartResponse, status: int, problem: Problem, *, has_body: bool) -> list[bytes]:
     """A Problem (RFC 9457), so that whoever looks at the platform's delivery log reads what to do."""
     body = json.dumps(
         {"type": f"urn:problem:{problem.code}", "title": problem.title, "status": status, "detail": problem.cause,
@@ -245,4 +272,4 @@ def _answer(start_response: StartResponse, status: int, problem: Problem) -> lis
         # The rest of the body was not read: this connection can't carry another request.
         headers.append(("Connection", "close"))
     start_response(f"{status} {_REASONS[status]}", headers)
-    return [body]
+    return [body] if has_body else []

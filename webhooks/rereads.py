@@ -12,14 +12,24 @@ import procrastinate
 import structlog
 from sqlalchemy import text
 
+from config.logging import way_to
 from gateway import jobs
 from gateway.connections import model
 from gateway.connections.access import Access
 from gateway.connections.model import Connection
-from gateway.db.engine import Database
+from gateway.db.engine import Database, is_passing
 from gateway.domain.order import PARTS
 from gateway.domain.points import reached
-from gateway.domain.problems import ORDER_HIDDEN, STORE_THROTTLED, GatewayError, NeedsMerchant, Problem, Retry
+from gateway.domain.problems import (
+    ORDER_HIDDEN,
+    STORE_THROTTLED,
+    UNEXPECTED,
+    GatewayError,
+    NeedsMerchant,
+    Problem,
+    Retry,
+)
+from gateway.domain.window import floor_second
 from gateway.orders import freshness
 from gateway.orders.apply import Removal, apply, remove
 from gateway.orders.lookups import judge
@@ -67,8 +77,9 @@ def freshen(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa:
 
 def reread_batch(access: Access, connection_id: int) -> int:
     """One batch; how many rows were due. A crash leaves the rows, and reading again changes nothing."""
-    begun_at = datetime.now(UTC)
     with access.database.transaction() as tx:
+        # By the clock that dates the wishes: what is wished for after this, this read does not fulfil.
+        begun_at: datetime = tx.execute(text("SELECT clock_timestamp()")).scalar_one()
         connection = model.get(tx, connection_id)
         rows = tx.execute(
             text(
@@ -99,11 +110,38 @@ def reread_batch(access: Access, connection_id: int) -> int:
         if isinstance(error, NeedsMerchant):
             with access.database.transaction() as tx:
                 model.set_state(tx, connection_id, "action_needed", error.problem.code, error.detail)
+    except Exception as error:
+        if is_passing(error):
+            raise
+        # Left as they are, they would be asked for again at once, and for ever.
+        log.exception("reread.unexpected", connection=connection_id)
+        done = {look.external_id for look in found}
+        _postpone(
+            access.database, connection, [i for i in ids if i not in done], UNEXPECTED, type(error).__name__, 60.0
+        )
     if found:
         with access.database.transaction() as tx:
-            found = judge(tx, REGISTRY[connection.platform], connection.id, found, begun_at)
-        _write(access, connection, found, {row.external_id: row for row in rows}, begun_at)
+            found = judge(tx, REGISTRY[connection.platform], connection.id, found, datetime.now(UTC))
+        _write_each(access, connection, found, {row.external_id: row for row in rows}, begun_at)
     return len(rows)
+
+
+def _write_each(
+    access: Access, connection: Connection, found: Sequence[LookUp], rows: dict[str, Any], begun_at: datetime
+) -> None:
+    """Write what was found; whatever fails, halve it, so that the guilty order waits alone."""
+    try:
+        _write(access, connection, found, rows, begun_at)
+    except Exception as error:
+        if is_passing(error):
+            raise
+        if len(found) > 1:
+            middle = len(found) // 2
+            _write_each(access, connection, found[:middle], rows, begun_at)
+            _write_each(access, connection, found[middle:], rows, begun_at)
+            return
+        log.error("reread.unexpected", connection=connection.id, error=way_to(error))
+        _postpone(access.database, connection, [found[0].external_id], UNEXPECTED, way_to(error), 60.0)
 
 
 def _write(
@@ -114,14 +152,15 @@ def _write(
     for look in found:
         if isinstance(look, Found):
             try:
-                readings.append(_reading(connection, look, rows[look.external_id].delivery_id, begun_at))
+                readings.append(_reading(connection, look, rows[look.external_id].delivery_id))
             except GatewayError as error:
                 failed.append((look.external_id, error))
+    now_there = floor_second(datetime.now(UTC) - connection.skew)
     removals = [
-        Removal(connection.account_id, connection.id, look.external_id, look.observed_at,
+        Removal(connection.account_id, connection.id, look.external_id, look.observed_at or now_there,
                 rows[look.external_id].delivery_id)
         for look in found
-        if isinstance(look, Gone) and look.observed_at is not None
+        if isinstance(look, Gone)
     ]  # fmt: skip
     done = [reading.external_id for reading in readings] + [removal.external_id for removal in removals]
     with access.database.transaction() as tx:
@@ -148,10 +187,10 @@ def _write(
         _postpone(access.database, connection, early, ORDER_HIDDEN, "", 5.0, limit=HIDDEN_ATTEMPTS)
 
 
-def _reading(connection: Connection, look: Found, delivery_id: int | None, begun_at: datetime) -> Reading:
+def _reading(connection: Connection, look: Found, delivery_id: int | None) -> Reading:
     return read_order(
         REGISTRY[connection.platform], fields.as_object(look.raw), look.raw, kind="api",
-        observed_at=look.observed_at, received_at=begun_at, account_id=connection.account_id,
+        observed_at=look.observed_at, received_at=datetime.now(UTC), account_id=connection.account_id,
         connection_id=connection.id, granted=[part for part in PARTS if part not in look.denied],
         source_id=delivery_id,
     )  # fmt: skip

@@ -27,20 +27,22 @@ def partitions(context: procrastinate.JobContext, timestamp: int) -> None:  # no
         log.info("deliveries.partitions_made", names=made)
 
 
-UNUSED_FOR = timedelta(days=14)
-"""Nobody knows whom a parked or unreadable body is about, so no erasure can find it: it lives no longer than this."""
+UNUSED_FOR = timedelta(days=14) - timedelta(hours=1)
+"""Nobody knows whom a parked, unreadable or ignored body is about, so no erasure can find it: it lives for 14 days at
+most, and this is looked at each hour."""
 
 
-@jobs.app.periodic(cron="37 3 * * *")
+@jobs.app.periodic(cron="37 * * * *")
 @jobs.app.task(name="deliveries.unused", queueing_lock="deliveries.unused", pass_context=True)
 def forget_unused(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - it is always given
-    """Forget what was parked or a dead letter for 14 days; the deliveries themselves stay, without their content."""
+    """Forget what nobody could use for 14 days; the deliveries themselves stay, without their content."""
     access: Access = context.additional_context["access"]
     with access.database.transaction() as tx:
         ids = tx.execute(
             text(
-                "SELECT id FROM deliveries WHERE state IN ('parked', 'dead') AND erased_at IS NULL"
-                " AND received_at < :before"
+                "SELECT id FROM deliveries WHERE erased_at IS NULL AND received_at < :before"
+                # deliveries_unused_idx
+                " AND state IN ('parked', 'dead', 'ignored') AND (state <> 'ignored' OR order_external_id IS NULL)"
             ),
             {"before": datetime.now(UTC) - UNUSED_FOR},
         ).scalars()

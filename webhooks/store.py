@@ -113,6 +113,9 @@ class Writer:
         if self._thread is None:
             self._begin()
         if not waiting.done.wait(GIVE_UP_SECONDS):
+            # Nobody waits for it any more: while PostgreSQL stands still, memory must not fill with what was refused.
+            with contextlib.suppress(ValueError):
+                self._queue.remove(waiting)
             raise Retry(DATABASE_AWAY, "no commit in time", after_seconds=RETRY_AFTER_SECONDS)
         if waiting.failure is not None:
             raise waiting.failure
@@ -154,7 +157,7 @@ class Writer:
 
     def _run(self) -> None:
         noted_at = time.monotonic()
-        while not self._closed:
+        while not self._closed or self._queue:
             self._wake.wait(1.0)
             self._wake.clear()
             while batch := self._take():
@@ -199,6 +202,11 @@ class Writer:
             waiting.done.set()
 
     def _insert(self, rows: list[Delivery]) -> None:
+        # A delivery and its duplicate at once: its body is sealed for the moment at which the first one came.
+        firsts: dict[str, Delivery] = {}
+        for row in rows:
+            firsts.setdefault(row.delivery_key, row)
+        rows = list(firsts.values())
         keys = [row.delivery_key for row in rows]
         self._open().execute(
             _INSERT,
@@ -218,6 +226,8 @@ class Writer:
                 connect_timeout=3,
                 application_name="gateway receiver",
                 prepare_threshold=1,
+                # A server whose host is gone answers nothing, not even that it is gone.
+                tcp_user_timeout=int(GIVE_UP_SECONDS * 1000),
                 # Whatever the server's default is: an answered webhook is on disk.
                 options="-c timezone=UTC -c statement_timeout=3500 -c lock_timeout=3000 -c synchronous_commit=on",
             )
@@ -236,8 +246,9 @@ class Writer:
         counted, unanswered = self._refused.copy(), set(self._unanswered)
         try:
             refusals.write(self._open(), counted, unanswered)
-        except psycopg.Error:
+        except (psycopg.Error, OSError) as error:
             self._drop_connection()
+            log.warning("webhook.notes_kept_back", error=type(error).__name__)
             return
         self._refused -= counted
         self._unanswered -= unanswered

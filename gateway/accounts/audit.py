@@ -12,11 +12,14 @@ from gateway import jobs
 from gateway.domain.scope import AccountScope
 
 KEPT_FOR = timedelta(days=365)
-Action = Literal["order", "delivery", "export"]
+Action = Literal["order", "orders", "changes", "feed", "delivery", "search", "export"]
 
 
 def note(tx: Connection, scope: AccountScope, action: Action, subject_id: int, *, by_api: bool = False) -> None:
-    """Note, in the transaction that reads it, that the scope's user saw a person."""
+    """Note, in the transaction that reads it, that the scope's user saw a person. `subject_id`: the order, delivery or
+    request; of lists ("orders", "feed", "search") how many people's orders were shown, and nothing is noted of none."""
+    if not subject_id:
+        return
     tx.execute(
         text(
             "INSERT INTO audit (account_id, user_id, action, subject_id, by_api)"
@@ -32,7 +35,8 @@ def list_notes(tx: Connection, scope: AccountScope, *, before: int | None, limit
         text(
             "SELECT a.id, a.at, a.action, a.subject_id, a.by_api, u.email, o.number FROM audit a"
             " LEFT JOIN users u ON u.id = a.user_id"
-            " LEFT JOIN orders o ON a.action = 'order' AND o.id = a.subject_id AND o.account_id = a.account_id"
+            " LEFT JOIN orders o ON a.action IN ('order', 'changes') AND o.id = a.subject_id"
+            "   AND o.account_id = a.account_id"
             " WHERE a.account_id = :account AND (CAST(:before AS bigint) IS NULL OR a.id < :before)"
             " ORDER BY a.id DESC LIMIT :limit"
         ),

@@ -64,7 +64,8 @@ def find(tx: Connection, token: str, *, now: datetime) -> Session | None:
             text(
                 "SELECT s.id, s.account_id, s.user_id, s.seen_at, u.email, u.name, u.role, a.name AS account_name,"
                 " (SELECT count(*) FROM connections c WHERE c.account_id = s.account_id"
-                "  AND c.state IN ('degraded', 'action_needed')) AS troubled_stores"
+                "  AND (c.state IN ('degraded', 'action_needed') OR (c.state = 'disconnected'"
+                "   AND c.state_problem IS NOT NULL))) AS troubled_stores"
                 " FROM sessions s JOIN users u ON u.id = s.user_id JOIN accounts a ON a.id = s.account_id"
                 " WHERE s.token_hash = :hash AND s.revoked_at IS NULL AND s.expires_at > :now"
             ),

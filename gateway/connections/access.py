@@ -27,7 +27,13 @@ REFRESH_BEFORE = timedelta(minutes=5)
 PATIENCE_SECONDS = 5.0
 """Waiting longer than this for a platform's budget is the caller's decision, and is shown as waiting."""
 
+LOOK_AGAIN_SECONDS = 1.0
+
 PAGE_SECONDS = 10.0
+
+REFRESH_SECONDS = 25.0
+"""An answer may take twice as long to end, and PostgreSQL ends a transaction that is idle for FROZEN_SECONDS: the new
+tokens must be written before that, since the old ones are used up."""
 
 _REFRESHING = 4_242_100
 """First half of the advisory lock of a token refresh; the second is the connection's id."""
@@ -45,6 +51,7 @@ class Access:
     allow_private: bool = False
     """Whether stores may have private addresses and answer without TLS."""
     payloads: Payloads = field(init=False)
+    _unblocked: dict[str, float] = field(default_factory=dict)
     _sessions: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
@@ -78,7 +85,7 @@ class Access:
             while wait := (
                 pacing.reserve(self.database, bucket, cost, **rate, purpose=purpose)
                 if rate["restore_per_second"]
-                else pacing.blocked_for(self.database, bucket)
+                else self._blocked_for(bucket)
             ):
                 if time.monotonic() + wait > deadline:
                     raise Retry(STORE_THROTTLED, bucket, after_seconds=wait)
@@ -90,6 +97,7 @@ class Access:
                 pacing.correct(self.database, bucket, budget)
             if answer.status == 429 and answer.retry_after is not None:
                 pacing.block(self.database, bucket, answer.retry_after, **rate)
+                self._unblocked.pop(bucket, None)
             if answer.skew is not None:
                 self._note_clock(connection, answer.skew)
 
@@ -103,6 +111,15 @@ class Access:
             app=self.app,
             http=Http(session or self._session(), before, after, read_seconds),
         )
+
+    def _blocked_for(self, bucket: str) -> float:
+        """Where there is no rate to keep, it is enough to look once a second whether the platform asked for a pause."""
+        if time.monotonic() < self._unblocked.get(bucket, 0.0):
+            return 0.0
+        wait = pacing.blocked_for(self.database, bucket)
+        if not wait:
+            self._unblocked[bucket] = time.monotonic() + LOOK_AGAIN_SECONDS
+        return wait
 
     def stranger(self) -> Http:
         """How to call an address that is no connection yet, while a person waits: neither keys nor pacing."""
@@ -153,13 +170,13 @@ class Access:
             plain = StoreAccess(
                 shop_id=connection.shop_id, domain=connection.domain, base_url=connection.base_url,
                 currency=connection.currency, time_zone=connection.time_zone, credentials=credentials, app=self.app,
-                http=Http(self._session()),
+                http=Http(self._session(), read_seconds=REFRESH_SECONDS),
             )  # fmt: skip
             tokens = REGISTRY[connection.platform].refresh(plain)
             if tokens is None:
                 return credentials
             tx.execute(
-                text("UPDATE connections SET credentials = :credentials WHERE id = :id"),
+                text("UPDATE connections SET credentials = :credentials, tokens_at = now() WHERE id = :id"),
                 {"credentials": self.vault.close(tokens.credentials), "id": connection_id},
             )
             return dict(tokens.credentials)

@@ -105,13 +105,17 @@ def finish(tx: Transaction, scope: AccountScope, attempt_id: int, *, now: dateti
 @jobs.app.periodic(cron="41 * * * *")
 @jobs.app.task(name="connect.sweep", queueing_lock="connect.sweep", pass_context=True)
 def sweep(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - it is always given
-    """Every hour: forget flows that nobody came back from, with the keys that they may hold."""
+    """Every hour: forget flows that nobody came back from, with the keys or tokens that they may hold."""
     with context.additional_context["access"].database.transaction() as tx:
         forget_expired(tx, now=datetime.now(UTC))
 
 
 def forget_expired(tx: Transaction, *, now: datetime) -> int:
-    return tx.execute(text("DELETE FROM connect_attempts WHERE expires_at < :now"), {"now": now}).rowcount
+    """Flows of all platforms; how many."""
+    return sum(
+        tx.execute(text(f"DELETE FROM {table} WHERE expires_at < :now"), {"now": now}).rowcount  # noqa: S608 - constants
+        for table in ("connect_attempts", "shopify_installs")
+    )
 
 
 def _hash(state: str) -> bytes:

@@ -37,7 +37,7 @@ Layer = Literal["name", "connection", "encryption", "answer", "keys", "cache", "
 LAYERS: tuple[Layer, ...] = ("name", "connection", "encryption", "answer", "keys", "cache", "writing", "webhooks")
 _OF_PLATFORM: dict[str, tuple[Layer, ...]] = {
     "woocommerce": LAYERS,
-    "shopify": ("name", "connection", "encryption", "answer", "keys"),
+    "shopify": ("name", "connection", "encryption", "answer", "keys", "webhooks"),
     "etsy": ("name", "connection", "encryption", "answer", "keys"),
 }
 
@@ -52,7 +52,7 @@ _WHERE: dict[Layer, tuple[Problem, ...]] = {
 }
 """Which layer a Problem speaks of; any other one is about what answers in the shop's place."""
 
-Note = Literal["", "keys_in_query", "fresh_query", "repaired", "unknown"]
+Note = Literal["", "plain", "keys_in_query", "fresh_query", "repaired", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,16 @@ def check(access: Access, scope: AccountScope, store_id: int) -> list[Step] | No
         connection = model.get(tx, store_id)
     assert connection is not None
     layers = _OF_PLATFORM[connection.platform]
+    if connection.platform not in subscriptions.audited(access.app):
+        layers = tuple(layer for layer in layers if layer != "webhooks")
     notes: dict[Layer, Note] = {}
     try:
         if connection.platform == "woocommerce":
             notes.update(_woocommerce(access, connection))
         else:
             REGISTRY[connection.platform].shop(access.store(connection, read_seconds=PAGE_SECONDS))
+            if "webhooks" in layers:
+                notes.update(_webhooks(access, connection))
     except GatewayError as error:
         _note_failure(access, connection, error)
         return list(_up_to(layers, _layer_of(error.problem), error))
@@ -90,6 +94,8 @@ def _woocommerce(access: Access, connection: Connection) -> Iterator[tuple[Layer
     home = sites.home_of(connection.base_url)
     site = sites.find(access.stranger(), home, allow_http=access.allow_private)
     store = dataclasses.replace(access.store(connection, read_seconds=PAGE_SECONDS), base_url=site.api)
+    if site.api.startswith("http://"):
+        yield "encryption", "plain"
     proof = keys.prove(store, call)
     yield "keys", "keys_in_query" if proof.strips_header else ""
     yield "cache", "fresh_query" if proof.caches else ""
@@ -103,6 +109,10 @@ def _woocommerce(access: Access, connection: Connection) -> Iterator[tuple[Layer
             {"api": site.api, "credentials": access.vault.close(proof.credentials), "id": connection.id,
              "g": connection.generation},
         )  # fmt: skip
+    yield from _webhooks(access, connection)
+
+
+def _webhooks(access: Access, connection: Connection) -> Iterator[tuple[Layer, Note]]:
     if connection.state == "disconnected":
         yield "webhooks", "unknown"
         return
@@ -149,5 +159,7 @@ def _note_failure(access: Access, connection: Connection, error: GatewayError) -
 
 
 def _note_success(access: Access, connection: Connection) -> None:
+    """What was missed while it did not work is caught up at once."""
     with access.database.transaction() as tx:
-        model.works_again(tx, connection.id)
+        model.works_again(tx, connection.id, webhooks=True)
+        model.want_catch_up(tx, connection.id)

@@ -89,11 +89,13 @@ def _store(access: Access, scope: AccountScope, shop: Shop, tokens: dict[str, st
         store_id = tx.execute(
             text(
                 "INSERT INTO connections (account_id, platform, shop_id, key, name, domain, base_url, currency,"
-                " time_zone, credentials, hook_secrets, scopes, installed_at, catch_up_wanted_at)"
+                " time_zone, credentials, hook_secrets, scopes, installed_at, catch_up_wanted_at,"
+                " tokens_at)"
                 " VALUES (:account, 'etsy', :shop, :key, :name, :domain, '', :currency, 'UTC', :credentials,"
-                " :secrets, :scopes, :now, :now)"
+                " :secrets, :scopes, :now, :now, :now)"
                 " ON CONFLICT (platform, shop_id) DO UPDATE SET credentials = excluded.credentials,"
-                " name = excluded.name, currency = excluded.currency, scopes = excluded.scopes, state = 'connected',"
+                " tokens_at = excluded.tokens_at, name = excluded.name, currency = excluded.currency,"
+                " scopes = excluded.scopes, state = 'connected',"
                 " state_problem = NULL, state_detail = '', generation = connections.generation + 1,"
                 " catch_up_wanted_at = excluded.catch_up_wanted_at, installed_at = CASE WHEN connections.state ="
                 " 'disconnected' THEN excluded.installed_at ELSE connections.installed_at END"

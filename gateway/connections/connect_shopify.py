@@ -33,6 +33,7 @@ from gateway.domain.problems import (
 from gateway.domain.scope import AccountScope
 from gateway.platforms.base import Shop, StoreAccess
 from gateway.platforms.shopify import client, install
+from gateway.platforms.shopify.hooks import SHOP
 
 log = structlog.get_logger("gateway.connect")
 
@@ -57,16 +58,29 @@ def begin(access: Access, raw_query: str) -> tuple[str, str]:
     app = access.app
     if not app.shopify_client_id or not app.shopify_client_secret:
         raise NeedsOperator(SHOPIFY_NOT_SET_UP)
+    given = install.verified_query(raw_query, _secrets(access), now=datetime.now(UTC))
+    return _leave_for(access, given["shop"])
+
+
+def begin_again(access: Access, domain: str) -> tuple[str, str]:
+    """The same for a store that is known here, whose owner reconnects it or grants more from our own page."""
+    if not access.app.shopify_client_id or not access.app.shopify_client_secret:
+        raise NeedsOperator(SHOPIFY_NOT_SET_UP)
+    if not SHOP.match(domain):
+        raise NeedsMerchant(CONNECT_STATE, domain)
+    return _leave_for(access, domain)
+
+
+def _leave_for(access: Access, shop: str) -> tuple[str, str]:
     now = datetime.now(UTC)
-    given = install.verified_query(raw_query, _secrets(access), now=now)
     state = secrets.token_urlsafe(32)
     with access.database.transaction() as tx:
         tx.execute(text("DELETE FROM shopify_installs WHERE expires_at < :now"), {"now": now})
         tx.execute(
             text("INSERT INTO shopify_installs (state_hash, shop, expires_at) VALUES (:hash, :shop, :expires)"),
-            {"hash": _hash(state), "shop": given["shop"], "expires": now + STATE_LIFETIME},
+            {"hash": _hash(state), "shop": shop, "expires": now + STATE_LIFETIME},
         )
-    return install.consent_address(app, given["shop"], state=state, redirect_uri=_redirect_uri(access)), state
+    return install.consent_address(access.app, shop, state=state, redirect_uri=_redirect_uri(access)), state
 
 
 def finish(access: Access, raw_query: str, *, kept_state: str) -> Finished:
@@ -153,15 +167,17 @@ def _connect(
     store_id: int | None = tx.execute(
         text(
             "INSERT INTO connections AS c (account_id, platform, shop_id, key, name, domain, base_url, currency,"
-            " time_zone, credentials, hook_secrets, scopes, watermark, installed_at, catch_up_wanted_at)"
+            " time_zone, credentials, hook_secrets, scopes, watermark, installed_at, catch_up_wanted_at,"
+            " audit_wanted_at, tokens_at)"
             " VALUES (:account, 'shopify', :shop, :key, :name, :domain, '', :currency, :zone, :credentials, :secrets,"
-            " :scopes, NULL, :now, now())"
+            " :scopes, NULL, :now, now(), now(), now())"
             " ON CONFLICT (platform, shop_id) DO UPDATE SET credentials = excluded.credentials,"
             " name = excluded.name, domain = excluded.domain, currency = excluded.currency,"
             " time_zone = excluded.time_zone, scopes = excluded.scopes, state = 'connected', state_problem = NULL,"
             " state_detail = '', installed_at = excluded.installed_at, generation = c.generation + 1,"
-            " catch_up_wanted_at = now(), aliases = CASE WHEN c.domain = excluded.domain OR c.domain = ANY(c.aliases)"
-            " THEN c.aliases ELSE c.aliases || c.domain END"
+            " tokens_at = now(), catch_up_wanted_at = now(), audit_wanted_at = now(), audited_at = NULL,"
+            " aliases = CASE WHEN c.domain = excluded.domain OR c.domain = ANY(c.aliases) THEN c.aliases"
+            " ELSE c.aliases || c.domain END"
             " WHERE c.account_id = excluded.account_id RETURNING id"
         ),
         {

@@ -58,6 +58,8 @@ def begin(access: Access, scope: AccountScope, typed: str) -> str:
         # capture woocommerce-pairs/18-wc-auth/6: "The callback_url needs to be over SSL".
         raise NeedsOperator(CONNECT_NEEDS_HTTPS, access.public_url, address=access.public_url)
     site = sites.find(access.stranger(), typed, allow_http=access.allow_private)
+    if not access.public_url.startswith("https://") and site.home.startswith("https://"):
+        raise NeedsOperator(CONNECT_NEEDS_HTTPS, access.public_url, address=access.public_url)
     if site.has_plain_permalinks:
         raise NeedsMerchant(CONNECT_PLAIN_PERMALINKS, site.home)
     with access.database.transaction() as tx:

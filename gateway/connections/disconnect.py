@@ -32,30 +32,35 @@ def disconnect(access: Access, scope: AccountScope, store_id: int) -> bool:
     if connection.state != "disconnected":
         _remove_webhooks(access, connection)
     with access.database.transaction() as tx:
-        access.lock_credentials(tx, store_id)
-        tx.execute(
-            text(
-                "UPDATE connections SET state = 'disconnected', state_problem = NULL, state_detail = '',"
-                " credentials = :none, hook_secrets = :no_secrets, generation = generation + 1,"
-                " catch_up_wanted_at = NULL, audit_wanted_at = NULL WHERE id = :id AND account_id = :account"
-            ),
-            {"none": access.vault.close({}), "no_secrets": access.vault.close([]), "id": store_id,
-             "account": scope.account_id},
-        )  # fmt: skip
-        tx.execute(text("DELETE FROM subscriptions WHERE connection_id = :id"), {"id": store_id})
-        tx.execute(text("DELETE FROM rereads WHERE connection_id = :id"), {"id": store_id})
-        # A higher fencing number keeps a worker that reads a page just now from writing it.
-        tx.execute(
-            text(
-                "UPDATE sync_runs SET state = 'stopped', fence = fence + 1, finished_at = now(), problem = :problem,"
-                " problem_detail = 'it was disconnected.' WHERE connection_id = :id AND state IN ('queued', 'running')"
-            ),
-            {"id": store_id, "problem": STORE_NOT_CONNECTED.code},
-        )
+        take_off(tx, access, connection)
         if REGISTRY[connection.platform].capabilities.purged_on_disconnect:
             _purge(tx, connection)
     log.info("store.disconnected", connection=store_id, user=scope.user_id)
     return True
+
+
+def take_off(tx: Transaction, access: Access, connection: Connection) -> None:
+    """Forget a store's keys and stop what is under way for it. Whoever reads from it just now writes nothing more."""
+    access.lock_credentials(tx, connection.id)
+    tx.execute(
+        text(
+            "UPDATE connections SET state = 'disconnected', state_problem = NULL, state_detail = '',"
+            " credentials = :none, hook_secrets = :no_secrets, generation = generation + 1,"
+            " catch_up_wanted_at = NULL, audit_wanted_at = NULL WHERE id = :id AND account_id = :account"
+        ),
+        {"none": access.vault.close({}), "no_secrets": access.vault.close([]), "id": connection.id,
+         "account": connection.account_id},
+    )  # fmt: skip
+    tx.execute(text("DELETE FROM subscriptions WHERE connection_id = :id"), {"id": connection.id})
+    tx.execute(text("DELETE FROM rereads WHERE connection_id = :id"), {"id": connection.id})
+    # A higher fencing number keeps a worker that reads a page just now from writing it.
+    tx.execute(
+        text(
+            "UPDATE sync_runs SET state = 'stopped', fence = fence + 1, finished_at = now(), problem = :problem,"
+            " problem_detail = 'it was disconnected.' WHERE connection_id = :id AND state IN ('queued', 'running')"
+        ),
+        {"id": connection.id, "problem": STORE_NOT_CONNECTED.code},
+    )
 
 
 def _remove_webhooks(access: Access, connection: Connection) -> None:
@@ -80,6 +85,9 @@ def _purge(tx: Transaction, connection: Connection) -> None:
         values,
     )
     drop_key(tx, connection.id)
+    tx.execute(
+        text("UPDATE privacy_requests SET export = NULL WHERE connection_id = :id AND account_id = :account"), values
+    )
     masks = tx.execute(
         text("SELECT external_id FROM orders WHERE connection_id = :id AND account_id = :account"
              " AND erased_at IS NOT NULL"),

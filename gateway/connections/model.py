@@ -11,12 +11,31 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import RowMapping, text
 
 from gateway.domain.order import PartName
-from gateway.domain.problems import WEBHOOKS_MISSED, WEBHOOKS_SILENT
+from gateway.domain.problems import (
+    ACCESS_RUNS_OUT,
+    CLOCK_OFF,
+    KEYS_READ_ONLY,
+    WEBHOOKS_BROKEN,
+    WEBHOOKS_CONTRADICT,
+    WEBHOOKS_MISSED,
+    WEBHOOKS_MISSIGNED,
+    WEBHOOKS_SILENT,
+)
 from gateway.domain.scope import AccountScope
 from gateway.platforms.base import Shop
 
-JUDGED = frozenset({WEBHOOKS_MISSED.code, WEBHOOKS_SILENT.code})
-"""Problems that no call shows: health sets and lifts them, from what arrives."""
+JUDGED = frozenset(
+    problem.code
+    for problem in (
+        ACCESS_RUNS_OUT,
+        WEBHOOKS_MISSIGNED,
+        WEBHOOKS_MISSED,
+        WEBHOOKS_CONTRADICT,
+        WEBHOOKS_SILENT,
+        CLOCK_OFF,
+    )
+)
+"""Problems that no call shows: health sets and lifts them, from what arrives and what is noted here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +85,12 @@ def hold(tx: Transaction, connection_id: int) -> bool:
     """Whether the store is connected; it can't be taken off until this transaction ends."""
     statement = text("SELECT 1 FROM connections WHERE id = :id AND state <> 'disconnected' FOR SHARE")
     return tx.execute(statement, {"id": connection_id}).first() is not None
+
+
+def any_off(tx: Transaction, ids: list[int]) -> bool:
+    """Whether one of these connections is disconnected by now."""
+    statement = text("SELECT 1 FROM connections WHERE id = ANY(:ids) AND state = 'disconnected' LIMIT 1")
+    return tx.execute(statement, {"ids": ids}).first() is not None
 
 
 def by_ids(tx: Transaction, ids: list[int]) -> dict[int, Connection]:
@@ -126,7 +151,7 @@ def note_clock(tx: Transaction, connection: Connection, skew: timedelta) -> None
 
 
 def note_shop(tx: Transaction, connection: Connection, shop: Shop) -> None:
-    """Keep what a shop says of itself now: a former domain becomes an alias, and a catch-up reads what is granted."""
+    """Keep what a shop says of itself now: a former domain becomes an alias."""
     if shop.shop_id != connection.shop_id:
         return  # another shop answers at this address: nothing of it is ours to keep
     moved = shop.domain not in ("", connection.domain)
@@ -135,7 +160,7 @@ def note_shop(tx: Transaction, connection: Connection, shop: Shop) -> None:
             "UPDATE connections SET name = coalesce(nullif(:name, ''), name), time_zone = coalesce(nullif(:zone, ''),"
             " time_zone), currency = coalesce(nullif(:currency, ''), currency), domain = CASE WHEN :moved THEN :domain"
             " ELSE domain END, aliases = CASE WHEN :moved AND domain <> ALL(aliases) THEN aliases || domain"
-            " ELSE aliases END, catch_up_wanted_at = now() WHERE id = :id"
+            " ELSE aliases END WHERE id = :id"
         ),
         {"name": shop.name, "zone": shop.time_zone, "currency": shop.currency, "domain": shop.domain, "moved": moved,
          "id": connection.id},
@@ -155,15 +180,34 @@ def set_state(tx: Transaction, connection_id: int, state: str, problem: str | No
     )
 
 
-def works_again(tx: Transaction, connection_id: int) -> None:
-    """Lift a state that a failed call set, since a call worked; what health judges from arrivals stays its own, and a
-    store that was taken off stays off."""
+_OF_WEBHOOKS = frozenset({WEBHOOKS_BROKEN.code, KEYS_READ_ONLY.code})
+"""Problems that only an audit of the webhooks lifts: reading orders works all the while."""
+
+
+def works_again(tx: Transaction, connection_id: int, *, webhooks: bool = False) -> None:
+    """Lift a state that a failed call set, since a call worked (`webhooks`: and the webhooks are known to be sound);
+    what health judges from arrivals stays its own, and a store that was taken off stays off."""
     tx.execute(
         text(
             "UPDATE connections SET state = 'connected', state_problem = NULL, state_detail = '', state_since = now()"
             " WHERE id = :id AND state IN ('degraded', 'action_needed') AND coalesce(state_problem, '') <> ALL(:judged)"
         ),
-        {"id": connection_id, "judged": sorted(JUDGED)},
+        {"id": connection_id, "judged": sorted(JUDGED if webhooks else JUDGED | _OF_WEBHOOKS)},
+    )
+
+
+def want_catch_up(tx: Transaction, connection_id: int) -> None:
+    """Have the connection's next catch-up run now."""
+    tx.execute(
+        text("UPDATE connections SET catch_up_wanted_at = now() WHERE id = :id AND state <> 'disconnected'"),
+        {"id": connection_id},
+    )
+
+
+def set_scopes(tx: Transaction, connection_id: int, scopes: tuple[str, ...]) -> None:
+    """What the platform says that we may ask for now."""
+    tx.execute(
+        text("UPDATE connections SET scopes = :scopes WHERE id = :id"), {"scopes": list(scopes), "id": connection_id}
     )
 
 

@@ -20,20 +20,24 @@ import structlog
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import RowMapping, text
 
-from gateway import jobs
+from gateway import jobs, mail
 from gateway.connections import model
 from gateway.connections.access import Access
+from gateway.connections.disconnect import take_off
 from gateway.connections.model import Connection
 from gateway.domain.problems import STORE_STILL_CONNECTED, GatewayError, NeedsMerchant, Refused
 from gateway.domain.scope import AccountScope
 from gateway.orders.erase import Erased, erase_bodies, erase_orders
-from gateway.orders.payloads import drop_key
+from gateway.orders.payloads import drop_key, place_of_order
 from gateway.platforms import REGISTRY
 from gateway.platforms.base import PrivacyKind, PrivacyRequest
 
 log = structlog.get_logger("gateway.privacy")
 
 DEADLINE = timedelta(days=30)
+EXPORTS_KEPT = timedelta(days=60)
+"""Time to hand an export over; then it goes, and can be asked for again."""
+
 TASK = "privacy.work"
 AT_ONCE = 1_000
 """Orders of a whole shop are erased in pieces of this size: one statement each, all in one transaction."""
@@ -109,6 +113,25 @@ def work(context: procrastinate.JobContext, connection_id: int) -> None:
     fulfil_all(context.additional_context["access"], context.additional_context["ledger"], connection_id)
 
 
+@jobs.app.periodic(cron="47 * * * *")
+@jobs.app.task(name="privacy.follow_up", queueing_lock="privacy.follow_up", pass_context=True)
+def follow_up(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - it is always given
+    """Every hour: no request is given up, however long a store could not be asked; the ledger is looked into, since a
+    store that is connected again after a restore brings back whom it erased; and old exports go."""
+    access: Access = context.additional_context["access"]
+    again(access, context.additional_context["ledger"])
+    with access.database.transaction() as tx:
+        tx.execute(
+            text("UPDATE privacy_requests SET export = NULL WHERE export IS NOT NULL AND done_at < now() - :kept"),
+            {"kept": EXPORTS_KEPT},
+        )
+        waiting = tx.execute(
+            text("SELECT DISTINCT connection_id FROM privacy_requests WHERE state = 'waiting' ORDER BY 1")
+        ).scalars()
+        for connection_id in waiting.all():
+            jobs.defer(tx, TASK, once=f"privacy:{connection_id}", connection_id=connection_id)
+
+
 def fulfil_all(access: Access, ledger: Path | None, connection_id: int) -> None:
     """The same for callers without a job. What can't be done now keeps its reason, and is raised for another try."""
     failure: GatewayError | None = None
@@ -147,7 +170,7 @@ def _fulfil(access: Access, ledger: Path | None, request_id: int) -> None:
         done = Erased(0, 0)
         ids = orders_of(tx, connection.id, subject, placed_until=request["received_at"])
         if request["kind"] == "data_request":
-            export = access.vault.close({"export": _export(tx, connection, ids)})
+            export = access.vault.close({"export": _export(tx, access, connection, ids)})
             done = Erased(len(ids), 0)
         else:
             ids = sorted({*ids, *subject.order_ids})
@@ -169,7 +192,19 @@ def _fulfil(access: Access, ledger: Path | None, request_id: int) -> None:
         )
         if request["delivery_id"] is not None:
             erase_bodies(tx, [request["delivery_id"]])  # it names the customer
+            if export is not None:
+                _tell_owners(tx, access, connection)
     log.info("privacy.done", request=request_id, kind=request["kind"], orders=done.orders, bodies=done.bodies)
+
+
+def _tell_owners(tx: Transaction, access: Access, connection: Connection) -> None:
+    """The platform asks in a customer's name, and it is the store's owner who hands over what is held."""
+    name = " ".join(connection.name.split())[:100]
+    mail.write_to_owners(
+        tx, access.vault, connection.account_id, f"{name}: a customer asks for their data",
+        f"A customer of {name} asked to see what is held of them. It is ready to be downloaded:"
+        f" {access.public_url}/settings/privacy\n\nHand it over within 30 days.\n",
+    )  # fmt: skip
 
 
 def _require_gone(access: Access, connection: Connection) -> None:
@@ -183,7 +218,12 @@ def _require_gone(access: Access, connection: Connection) -> None:
 
 def _erase_shop(tx: Transaction, access: Access, connection: Connection, request_id: int) -> Erased:
     """Every person, payload, export and secret of one store; the orders' cores stay as the account's own records."""
-    # First: who writes into this store just now is waited for, and whoever comes later seals with another key.
+    # Who applies webhooks of this store just now is waited for, and whoever comes later finds it taken off.
+    tx.execute(
+        text("SELECT 1 FROM deliveries WHERE connection_id = :id AND state = 'waiting' ORDER BY id FOR UPDATE"),
+        {"id": connection.id},
+    )
+    take_off(tx, access, connection)
     drop_key(tx, connection.id)
     orders = bodies = 0
     while ids := tx.execute(
@@ -195,18 +235,13 @@ def _erase_shop(tx: Transaction, access: Access, connection: Connection, request
     rest = tx.execute(
         text(
             "SELECT id FROM deliveries WHERE erased_at IS NULL AND (connection_id = :id OR"
-            " (connection_id IS NULL AND platform = :platform AND shop = :domain))"
+            " (connection_id IS NULL AND platform = :platform AND shop = ANY(:names)))"
         ),
-        {"id": connection.id, "platform": connection.platform, "domain": connection.domain},
+        {"id": connection.id, "platform": connection.platform,
+         "names": [connection.domain, connection.shop_id, *connection.aliases]},
     ).scalars().all()  # fmt: skip
     bodies += erase_bodies(tx, rest)
     tx.execute(text("UPDATE privacy_requests SET export = NULL WHERE connection_id = :id"), {"id": connection.id})
-    tx.execute(
-        text(
-            "UPDATE connections SET credentials = :none, hook_secrets = :nothing, state = 'disconnected' WHERE id = :id"
-        ),
-        {"id": connection.id, "none": access.vault.close({}), "nothing": access.vault.close([])},
-    )
     return Erased(orders, bodies)
 
 
@@ -217,21 +252,33 @@ def _forget_exports(tx: Transaction, connection_id: int, ids: Sequence[str]) -> 
     )
 
 
-def _export(tx: Transaction, connection: Connection, ids: Sequence[str]) -> str:
-    """All that is held of these orders, as JSON for people and machines."""
+def _export(tx: Transaction, access: Access, connection: Connection, ids: Sequence[str]) -> str:
+    """All that is held of these orders, as JSON for people and machines: what is stored, what the platform sent of it
+    last (which says more), and how it changed."""
     rows = tx.execute(
         text(
-            "SELECT external_id, number, placed_at, core, person FROM orders"
-            " WHERE connection_id = :id AND external_id = ANY(:ids) AND core_digest IS NOT NULL ORDER BY placed_at"
+            "SELECT o.external_id, o.number, o.placed_at, o.core, o.person, o.raw, o.person_raw,"
+            " (SELECT coalesce(json_agg(json_build_object('at', c.at, 'changed', c.fields) ORDER BY c.id), '[]')"
+            "  FROM changes c WHERE c.account_id = o.account_id AND c.order_id = o.id) AS history FROM orders o"
+            " WHERE o.connection_id = :id AND o.external_id = ANY(:ids) AND o.core_digest IS NOT NULL"
+            " ORDER BY o.placed_at, o.id"
         ),
         {"id": connection.id, "ids": list(ids)},
     ).mappings()
     orders = [
-        {"order": row["number"], "placed_at": row["placed_at"].isoformat(), "content": row["core"],
-         "person": row["person"]}
-        for row in rows
+        {
+            "order": row["number"], "placed_at": row["placed_at"].isoformat(), "content": row["core"],
+            "person": row["person"], "history": row["history"],
+            "received": [
+                json.loads(access.payloads.open(tx, bytes(raw), place_of_order(connection.id, row["external_id"])))
+                for raw in (row["raw"], row["person_raw"])
+                if raw is not None
+            ],
+        }
+        for row in rows.all()
     ]  # fmt: skip
-    return json.dumps({"store": connection.name, "orders": orders}, ensure_ascii=False, indent=2)
+    told = json.dumps({"store": connection.name, "orders": orders}, ensure_ascii=False, indent=2)
+    return told.encode(errors="replace").decode()  # half a pair of surrogates is no text
 
 
 def _close(access: Access, request_id: int, state: str, error: GatewayError) -> None:
@@ -256,7 +303,8 @@ def _note(ledger: Path | None, request: RowMapping, connection: Connection, ids:
         "platform": connection.platform, "shop_id": connection.shop_id, "order_ids": list(ids),
     }  # fmt: skip
     with open(os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+        # The newline before it parts it from a line that a crash cut off.
+        file.write("\n" + json.dumps(entry) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -331,8 +379,8 @@ def find_orders(
     email = wanted[0] if len(wanted) == 1 and "@" in wanted[0] else ""
     rows = tx.execute(
         text(
-            "SELECT external_id, number, placed_at, customer_name FROM orders WHERE account_id = :account"
-            " AND connection_id = :store AND erased_at IS NULL AND core_digest IS NOT NULL"
+            "SELECT external_id, number, placed_at, customer_name, core_observed_at FROM orders"
+            " WHERE account_id = :account AND connection_id = :store AND erased_at IS NULL AND core_digest IS NOT NULL"
             " AND ((:email <> '' AND lower(person->>'email') = lower(:email))"
             "      OR (:email = '' AND (external_id = ANY(:wanted) OR ltrim(number, '#') = ANY(:wanted))))"
             " ORDER BY placed_at DESC LIMIT :limit"

@@ -20,21 +20,26 @@ from gateway import jobs
 from gateway.connections import model
 from gateway.connections.access import Access
 from gateway.connections.model import Connection
-from gateway.db.engine import Database
 from gateway.domain.problems import (
+    KEYS_READ_ONLY,
     SIGNATURE_WRONG,
+    TOKEN_REVOKED,
     WEBHOOKS_BROKEN,
     GatewayError,
     NeedsMerchant,
     Refused,
 )
 from gateway.platforms import REGISTRY
-from gateway.platforms.base import Subscription
+from gateway.platforms.base import App, Subscription
 
 log = structlog.get_logger("gateway.subscriptions")
 
-AUDITED = ("woocommerce",)
-"""Whose webhooks belong to the store, where others can change them. Etsy's are set up by hand in its portal."""
+
+def audited(app: App) -> list[str]:
+    """Whose webhooks stand in the store, where they can be changed or removed. Etsy's are set up by hand in its portal,
+    Shopify's are declared with the app unless the operator has them made by the API."""
+    return ["woocommerce", *(["shopify"] if app.shopify_api_webhooks else [])]
+
 
 ACTIVE = ("active", "enabled")
 WANTED_SECONDS = 2.0
@@ -68,7 +73,9 @@ def audit(access: Access, connection_id: int) -> Found:
     """
     with access.database.transaction() as tx:
         connection = model.get(tx, connection_id)
-        if connection is None or connection.state == "disconnected" or connection.platform not in AUDITED:
+        if connection is None or connection.state == "disconnected":
+            return "unknown"
+        if connection.platform not in audited(access.app):
             return "unknown"
         noted = _noted_topics(tx, connection_id)
         misunderstood = _signed_wrongly(tx, connection)
@@ -78,20 +85,24 @@ def audit(access: Access, connection_id: int) -> Found:
         )
     platform = REGISTRY[connection.platform]
     address = platform.deliveries_address(access.public_url, connection.key)
+    asked = False
     try:
         listed = platform.list_subscriptions(access.store(connection))
         if _is_sound(listed, address, noted) and not misunderstood:
             with access.database.transaction() as tx:
-                model.works_again(tx, connection_id)
+                model.works_again(tx, connection_id, webhooks=True)
                 tx.execute(
                     text("UPDATE subscriptions SET checked_at = now(), state = 'active' WHERE connection_id = :id"),
                     {"id": connection_id},
                 )
             return "sound"
+        asked = True
         register(access, connection)
     except NeedsMerchant as error:
+        # The same keys have just read the list: they may read, and not write.
+        problem = KEYS_READ_ONLY if asked and error.problem is TOKEN_REVOKED else error.problem
         with access.database.transaction() as tx:
-            model.set_state(tx, connection_id, "action_needed", error.problem.code, error.detail)
+            model.set_state(tx, connection_id, "action_needed", problem.code, error.detail)
         return "unknown"
     except Refused as error:
         with access.database.transaction() as tx:
@@ -101,7 +112,7 @@ def audit(access: Access, connection_id: int) -> Found:
         log.warning("subscriptions.not_audited", connection=connection_id, why=error.problem.code)
         return "unknown"
     with access.database.transaction() as tx:
-        model.works_again(tx, connection_id)
+        model.works_again(tx, connection_id, webhooks=True)
     log.info("subscriptions.repaired", connection=connection_id, signed_wrongly=misunderstood)
     return "repaired"
 
@@ -124,8 +135,11 @@ def _noted_topics(tx: Transaction, connection_id: int) -> frozenset[str]:
 def _signed_wrongly(tx: Transaction, connection: Connection) -> bool:
     """Whether webhooks were refused for their signature since the last audit: the shop's secret is another then.
 
-    Counts are kept by day, so this is asked only when an answer of ours was the cause of the audit.
+    Counts are kept by day, so this is asked only when an answer of ours was the cause of the audit. Where the app's
+    secret signs, making webhooks anew would change nothing.
     """
+    if connection.platform != "woocommerce":
+        return False
     return (
         tx.execute(
             text(
@@ -159,29 +173,29 @@ def _note(tx: Transaction, connection: Connection, made: Sequence[Subscription])
 
 
 # --- when --------------------------------------------------------------------------------------------------------
-def queue(database: Database, *, wanted_only: bool) -> int:
+def queue(access: Access, *, wanted_only: bool) -> int:
     """Queue an audit for each connection (that wishes one, not more often than each minute); how many."""
     condition = (
         " AND audit_wanted_at IS NOT NULL AND (audited_at IS NULL OR audited_at < now() - :pause)"
         if wanted_only
         else ""
     )
-    with database.transaction() as tx:
+    with access.database.transaction() as tx:
         rows = tx.execute(
             text(
                 "SELECT id FROM connections WHERE state <> 'disconnected' AND platform = ANY(:audited)"  # noqa: S608 - constants only
                 + condition
             ),
-            {"audited": list(AUDITED)} | ({"pause": NOT_MORE_OFTEN_THAN} if wanted_only else {}),
+            {"audited": audited(access.app)} | ({"pause": NOT_MORE_OFTEN_THAN} if wanted_only else {}),
         ).scalars().all()  # fmt: skip
         return sum(jobs.defer(tx, "subscriptions.audit", once=f"audit:{row}", connection_id=row) for row in rows)
 
 
-def watch(database: Database, stop: threading.Event) -> None:
-    """At the worker's start audit all; then soon wherever a webhook was not answered 2xx."""
-    queue(database, wanted_only=False)
+def watch(access: Access, stop: threading.Event) -> None:
+    """At the worker's start audit all; then soon wherever a webhook was not answered 2xx, or a store is new."""
+    queue(access, wanted_only=False)
     while not stop.wait(WANTED_SECONDS):
-        queue(database, wanted_only=True)
+        queue(access, wanted_only=True)
 
 
 @jobs.app.task(name="subscriptions.audit", pass_context=True)
@@ -193,5 +207,4 @@ def audit_job(context: procrastinate.JobContext, connection_id: int) -> None:
 @jobs.app.task(name="subscriptions.audit_all", queueing_lock="subscriptions.audit_all", pass_context=True)
 def audit_all(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - it is always given
     """Every hour: what was switched off without a word of ours is found."""
-    access: Access = context.additional_context["access"]
-    queue(access.database, wanted_only=False)
+    queue(context.additional_context["access"], wanted_only=False)

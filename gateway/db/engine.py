@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+import structlog
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.pool import NullPool
+
+log = structlog.get_logger("gateway.db")
 
 POOL_WAIT_SECONDS = 2
 """A page that gets no connection within this is answered 503 (DESIGN section 7)."""
@@ -16,6 +21,10 @@ POOL_WAIT_SECONDS = 2
 FROZEN_SECONDS = 60
 """No transaction of ours waits for anything but PostgreSQL: one idle this long belongs to a frozen process, and its
 locks must not hold up the others."""
+
+SAY_SECONDS = 30.0
+GONE_SECONDS = 15
+"""A server whose host is gone says nothing; TCP by itself would wait for it for a quarter of an hour."""
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -39,6 +48,25 @@ def cursor(tx: Connection, **options: Any) -> psycopg.Cursor[Any]:
     return made
 
 
+_PASSING = ("08", "25", "40", "53", "55", "57", "58")
+"""SQLSTATE classes: connection, transaction state, rollback, resources, locks, shutdown, system."""
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether a failed statement may succeed when it is done again: a deadlock, a lost connection, a full disk.
+
+    psycopg's classes don't tell: what is too large for an index or for a search (54) is an OperationalError too.
+    """
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        error = error.orig if isinstance(error.orig, Exception) else error
+    if isinstance(error, psycopg.Error):
+        code = error.sqlstate
+        return isinstance(error, psycopg.OperationalError) if code is None else code.startswith(_PASSING)
+    return isinstance(error, TimeoutError)  # no connection was free
+
+
 class Database:
     """A pool of connections to one PostgreSQL."""
 
@@ -48,7 +76,11 @@ class Database:
         options = f"-c timezone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout={FROZEN_SECONDS}s"
         if statement_timeout_seconds is not None:
             options += f" -c statement_timeout={int(statement_timeout_seconds * 1000)}"
-        arguments: dict[str, object] = {"options": options, "application_name": name, "connect_timeout": 5}
+        arguments: dict[str, object] = {
+            "options": options, "application_name": name, "connect_timeout": 5,
+            "tcp_user_timeout": GONE_SECONDS * 1000, "keepalives_idle": GONE_SECONDS, "keepalives_interval": 5,
+            "keepalives_count": 3,
+        }  # fmt: skip
         if pool_size:
             self.engine = create_engine(
                 sqlalchemy_url(url),
@@ -76,6 +108,15 @@ class Database:
         except Exception:
             return False
         return True
+
+    def wait(self) -> None:
+        """Return once PostgreSQL answers: it may be starting just as we are, or be away for a while."""
+        said_at = float("-inf")
+        while not self.is_there():
+            if time.monotonic() - said_at > SAY_SECONDS:
+                said_at = time.monotonic()
+                log.warning("database.awaited")
+            time.sleep(1.0)
 
     def close(self) -> None:
         self.engine.dispose()

@@ -205,6 +205,7 @@ connections = Table(
     _instant("catch_up_wanted_at"),
     _instant("audit_wanted_at"),
     _instant("audited_at"),
+    Column("tokens_at", DateTime(timezone=True), comment="our clock: when the tokens were given or renewed last"),
     _instant("installed_at", nullable=False),
     _instant("last_delivery_at"),
     _created_at(),
@@ -316,6 +317,12 @@ deliveries = Table(
     Index("deliveries_waiting_idx", "id", postgresql_where=text("state = 'waiting' AND crashes = 0")),
     Index("deliveries_suspect_idx", "id", postgresql_where=text("state = 'waiting' AND crashes > 0")),
     Index("deliveries_parked_idx", "platform", "shop", postgresql_where=text("state = 'parked'")),
+    # What nobody could use, looked for each hour to be forgotten.
+    Index(
+        "deliveries_unused_idx",
+        "received_at",
+        postgresql_where=text("state IN ('parked', 'dead', 'ignored') AND erased_at IS NULL"),
+    ),
     Index("deliveries_account_idx", "account_id", "id"),
     Index("deliveries_account_connection_idx", "account_id", "connection_id", "id"),
     Index(
@@ -520,9 +527,14 @@ audit = Table(
     Column("user_id", BigInteger, ForeignKey("users.id", ondelete="SET NULL")),
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("action", Text, nullable=False),
-    Column("subject_id", BigInteger, nullable=False, comment="the order, delivery or request"),
+    Column(
+        "subject_id",
+        BigInteger,
+        nullable=False,
+        comment="the order, delivery or request; of lists, how many were shown",
+    ),
     Column("by_api", Boolean, nullable=False, server_default="false"),
-    CheckConstraint("action IN ('order', 'delivery', 'export')", name="action"),
+    CheckConstraint("action IN ('order', 'orders', 'changes', 'feed', 'delivery', 'search', 'export')", name="action"),
     Index(None, "account_id", "id"),
     comment="Each look at who ordered.",
 )

@@ -130,6 +130,14 @@ CONNECTION_UNKNOWN = _add(
     "merchant",
     "after_fix",
 )
+ADDRESS_UNKNOWN = _add(
+    "webhook.address_unknown",
+    "No store has this webhook address",
+    "The address is not one that this gateway gave out, or its store is no longer connected. The webhook was not kept.",
+    "Delete the webhook in the shop; Test connection at Store → Integrations makes the right ones.",
+    "merchant",
+    "never",
+)
 METHOD_REFUSED = _add(
     "webhook.method",
     "Webhooks are sent by POST",
@@ -743,6 +751,40 @@ WEBHOOKS_SILENT = _add(
     "merchant",
     "later",
 )
+ACCESS_RUNS_OUT = _add(
+    "connection.access_runs_out",
+    "Our access to this store runs out soon",
+    "It is renewed each hour, and that has not worked for {why} days; unrenewed it ends after 90.",
+    "Check your connection via Store → Integrations, and connect the store again.",
+    "merchant",
+    "after_fix",
+)
+WEBHOOKS_CONTRADICT = _add(
+    "connection.webhooks_contradict",
+    "Webhooks and the store say different things",
+    "Since yesterday {why} webhooks said something else than the store itself about the very same second of an order.",
+    "No order is wrong here: what the store itself shows is kept. Tell the gateway's makers, who read one of the two"
+    " wrongly.",
+    "us",
+    "never",
+)
+WEBHOOKS_MISSIGNED = _add(
+    "connection.webhooks_missigned",
+    "This store's webhooks are refused",
+    "All that came lately were signed with another secret, altered on their way, or too old: {why} in a day.",
+    "No order is lost: syncs find them every 15 minutes. Whoever runs the gateway checks the app's secrets, its clock,"
+    " and whether a proxy rewrites requests.",
+    "operator",
+    "after_fix",
+)
+CLOCK_OFF = _add(
+    "connection.clock_off",
+    "This store's clock and ours differ",
+    "They are {why} minutes apart.",
+    "Orders are kept right all the same. Whoever runs the gateway, or the shop, sets the clock that is wrong (NTP).",
+    "operator",
+    "after_fix",
+)
 LINK_OVER = _add(
     "people.link_over",
     "This link is over",
@@ -818,6 +860,23 @@ BUSY = _add(
 
 
 # fmt: on
+def stored(code: str, detail: str | None) -> Problem:
+    """The entry behind a code that was stored with a detail, filled in with what the detail tells: why, `status 403`,
+    an address, a field and why, or a host and, after a colon, why."""
+    entry = CATALOGUE.get(code, UNEXPECTED)
+    facts: dict[str, object] = {"why": detail or "—"}
+    first, colon, rest = (detail or "").partition(": ")
+    if detail and entry is PAYLOAD_FIELD and colon:
+        facts |= {"field": first, "why": rest}
+    elif detail and detail.startswith("status "):
+        facts["status"] = detail.removeprefix("status ")
+    elif detail and "{host}" in entry.cause:
+        facts |= {"host": first, **({"why": rest, "seconds": rest.removesuffix(" s")} if colon else {})}
+    elif detail:
+        facts["to"] = detail
+    return describe(entry, facts)
+
+
 class _Facts(dict[str, object]):
     def __missing__(self, key: str) -> str:
         return "—"

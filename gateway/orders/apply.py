@@ -95,6 +95,9 @@ def apply(
             elif row.old_core_digest is None and reading.core.version.digest == row.core_digest:
                 created.append((reading, row))
                 outcomes[key] = Applied("created", row.id, key in erased)
+                if row.removed_at is not None:
+                    # A read found it gone before we knew it; who follows the feed must not take it for a live order.
+                    changes.append(_removal(reading.account_id, row, row.removed_at, quiet, source, reading.source_id))
             else:
                 was_same = _Shapes(tx, payloads, platforms[key.connection_id], key)
                 outcome, change = _judge(reading, row, source, quiet, was_same)
@@ -174,14 +177,23 @@ def remove(tx: Connection, removals: Iterable[Removal], *, source: Source, quiet
             removal = latest[key]
             cursor.execute(
                 guard.CHANGES,
-                (removal.account_id, removal.connection_id, row.id, "removed", ["existence"], quiet, source,
-                 removal.source_id, 0, None, removal.observed_at, True, Jsonb([])),
-            )  # fmt: skip
+                _removal(removal.account_id, row, removal.observed_at, quiet, source, removal.source_id),
+            )
             if row.old_existence_observed_at == removal.observed_at:
                 # Found and gone within one second: which came last, only another read can tell.
                 want(tx, [Wish(removal.account_id, key.connection_id, key.external_id, "existence_tie", None,
                                removal.source_id)])  # fmt: skip
     return done
+
+
+def _removal(
+    account_id: int, row: Any, observed_at: datetime, quiet: bool, source: Source, source_id: int | None
+) -> tuple[Any, ...]:
+    """The Change that tells of a removal, for guard.CHANGES."""
+    return (
+        account_id, row.connection_id, row.id, "removed", ["existence"], quiet, source, source_id, 0, None, observed_at,
+        True, Jsonb([]),
+    )  # fmt: skip
 
 
 def _reduce(readings: Sequence[Reading]) -> dict[Key, Reading]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -52,6 +52,11 @@ def _impersonal(scope: AccountScope, rows: list[RowMapping]) -> list[Any]:
     if scope.may("see_people"):
         return rows
     return [{**row, "fields": [each for each in row["fields"] if _step(each[0]) not in _PERSON_FIELDS]} for row in rows]
+
+
+def people_in(changes: Iterable[Any]) -> int:
+    """How many of these changes tell something of a person."""
+    return sum(any(_step(field[0]) in _PERSON_FIELDS for field in change["fields"]) for change in changes)
 
 
 def _step(path: str) -> str:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.domain.order import SHAPE, Core, PartName, Person
+from gateway.domain.problems import PAYLOAD_NOT_AN_ORDER, Refused
 from gateway.domain.version import Version, is_settled
 from gateway.platforms import fields
-from gateway.platforms.base import Kind, Payload, Platform
+from gateway.platforms.base import Kind, Normalised, Payload, Platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +100,14 @@ def read_order(
     as old as it can be: true at its own updated_at.
     """
     try:
-        order = platform.normalise(payload, kind=kind, granted=granted)
+        order = _normalised(platform, payload, kind, granted)
         core, person = canonical(order.core), None if order.person is None else canonical(order.person)
         strange = b"\\u0000" in core or (person is not None and b"\\u0000" in person)
     except UnicodeEncodeError:
         strange = True
     if strange:
         # PostgreSQL holds neither NUL nor lone surrogates. Asked after the fact, so that the usual order pays nothing.
-        order = platform.normalise(fields.cleaned(payload), kind=kind, granted=granted)
+        order = _normalised(platform, fields.cleaned(payload), kind, granted)
         core, person = canonical(order.core), None if order.person is None else canonical(order.person)
     margin = platform.capabilities.settled_after
     settled = kind == "api" and observed_at is not None and is_settled(order.updated_at, observed_at, after=margin)
@@ -131,6 +132,18 @@ def read_order(
     )
 
 
+def _normalised(platform: Platform, payload: Payload, kind: Kind, granted: Collection[PartName]) -> Normalised:
+    """Sums and prices are reckoned from what was read, and may leave the range in which amounts are exact."""
+    try:
+        return platform.normalise(payload, kind=kind, granted=granted)
+    except ArithmeticError:
+        raise fields.refuse("total", "the amounts together are beyond what can be reckoned with") from None
+    except (AttributeError, TypeError, LookupError) as error:
+        # A list where an object belongs, deep inside: this order fails, and neither its page nor its batch.
+        why = f"it is built otherwise than this platform's orders are ({type(error).__name__})"
+        raise Refused(PAYLOAD_NOT_AN_ORDER, why, why=why) from None
+
+
 def canonical(part: Core | Person) -> bytes:
     """The one JSON text of a part: fields in the order of their declaration, amounts as texts, times with a Z."""
     return _encode(part)
@@ -140,20 +153,27 @@ def digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
+MOST_WORDS = 65_536
+"""Characters of a part that search looks through: PostgreSQL takes no more than 1 MB for both."""
+
+
 def core_words(core: Core) -> str:
     """Number (with and without its sign), SKUs and tracking numbers."""
     words = [core.number, core.number.lstrip("#")]
     words += [line.sku for line in core.lines[:100] if line.sku]
     words += [parcel.tracking_number for parcel in core.shipments if parcel.tracking_number]
-    return " ".join(words)
+    return " ".join(words)[:MOST_WORDS]
 
 
 def person_words(person: Person) -> str:
     names = {person.name, *(address.name for address in (person.billing, person.shipping) if address)}
-    return " ".join([*sorted(names), person.email])
+    return " ".join([person.email, *sorted(names)])[:MOST_WORDS]
 
 
 def _listing(core: Core) -> Listing:
+    items = int(sum(line.current_quantity for line in core.lines))
+    if abs(items) > 2**31 - 1:
+        raise fields.refuse("quantity", "all lines together are more than can be counted")
     return Listing(
         number=core.number,
         placed_at=core.placed_at,
@@ -161,5 +181,5 @@ def _listing(core: Core) -> Listing:
         fulfilment_status=core.fulfilment_status,
         currency=core.currency,
         total=core.total,
-        item_count=int(sum(line.current_quantity for line in core.lines)),
+        item_count=items,
     )

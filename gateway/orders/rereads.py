@@ -12,7 +12,7 @@ from gateway.db.engine import cursor as cursor_of
 
 
 class Wish(NamedTuple):
-    """`due_at` by our own clock; None: at once."""
+    """`due_at` by the clock of whoever wishes; None: at once. When it was wished, PostgreSQL's clock says."""
 
     account_id: int
     connection_id: int
@@ -24,7 +24,7 @@ class Wish(NamedTuple):
 
 _WANT = """
 INSERT INTO rereads AS r (connection_id, external_id, account_id, reason, delivery_id, due_at, again_at)
-SELECT c, e, a, why, d, t, t FROM (
+SELECT c, e, a, why, d, t, greatest(t, clock_timestamp()) FROM (
   SELECT DISTINCT ON (c, e) c, e, a, why, d, coalesce(t, clock_timestamp()) AS t
   FROM unnest(%b::int8[], %b::text[], %b::int8[], %b::text[], %b::int8[], %b::timestamptz[]) AS i (c, e, a, why, d, t)
   ORDER BY c, e, t DESC NULLS FIRST) AS i

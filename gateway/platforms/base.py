@@ -230,6 +230,8 @@ class App:
     shopify_client_secret: str = ""
     shopify_client_secret_previous: str = ""
     shopify_admin_url: str = "https://{shop}/admin"
+    shopify_api_webhooks: bool = False
+    """Webhooks are made in each shop through the API, since the app declares none in shopify.app.toml."""
     etsy_keystring: str = ""
     etsy_shared_secret: str = ""
     etsy_webhook_secrets: tuple[str, ...] = ()
@@ -283,6 +285,8 @@ class Capabilities:
     """Of the app, for all its stores together, until the platform names another figure; 0: it counts no days."""
     deep_every: timedelta = timedelta(days=7)
     """How often every order is read in full, for changes that move no time."""
+    tokens_live: timedelta | None = None
+    """How long access lasts if it is never renewed; None: for ever."""
     purged_on_disconnect: bool = False
     """Whether the platform's terms let us keep nothing once the merchant has disconnected."""
     looks_back_with: str = ""

@@ -25,6 +25,17 @@ _NO_DECIMALS = frozenset((
 _THREE_DECIMALS = frozenset(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"))
 """ISO 4217 minor units, as of 2026-11; every other currency has two."""
 
+MOST_DECIMALS = 50
+"""A float's rounding noise, written out, stays within this; PostgreSQL holds 16,383."""
+
+MOST_OF_A_LINE = 1_000_000_000
+"""What one line's quantity stays below. "1e999999999" is a number too, and would keep a processor busy for years."""
+
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+"""Times of orders lie between; at the ends of the calendar no time zone and no margin can be reckoned with."""
+
+LONGEST_ID = 100
+
 
 def places(currency: str) -> int:
     """How many decimals an amount of this currency has at least."""
@@ -48,6 +59,8 @@ def quantise(amount: str, decimals: int) -> Decimal:
         raise InvalidOperation(amount)
     exponent = value.as_tuple().exponent
     assert isinstance(exponent, int)
+    if exponent < -MOST_DECIMALS:
+        raise InvalidOperation(amount)
     if -exponent > decimals:
         value = value.normalize()
         exponent = value.as_tuple().exponent
@@ -72,6 +85,8 @@ def optional_money(payload: Mapping[str, Any], name: str, decimals: int) -> Deci
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise refuse(name, f"{_shown(value)} is not an amount")
+    if isinstance(value, int) and abs(value) >= 10**LONGEST_ID:
+        raise refuse(name, "a number of that size is not an amount")
     try:
         return quantise(str(value), decimals)
     except InvalidOperation:
@@ -85,7 +100,7 @@ def text(payload: Mapping[str, Any], name: str) -> str:
         return ""
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) >= 10**LONGEST_ID:
         raise refuse(name, f"{_shown(value)} is not a text")
     return str(value)
 
@@ -95,19 +110,29 @@ def identity(payload: Mapping[str, Any], name: str = "id") -> str:
     value = payload.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, str)) or value in ("", 0):
         raise refuse(name, f"{_shown(value)} is not an id")
-    return str(value)
+    # An id is a key of ours: in an index, in addresses, in messages. Python makes no text of 5,000 digits.
+    if isinstance(value, int) and abs(value) >= 10**LONGEST_ID:
+        raise refuse(name, "a number of that size is not an id")
+    identity = str(value)
+    if len(identity) > LONGEST_ID or not (identity.isascii() and identity.isprintable()):
+        raise refuse(name, f"{_shown(value)} is not an id")
+    return identity
 
 
 def count(payload: Mapping[str, Any], name: str) -> int | Decimal:
     """A quantity: whole, unless a plugin sells by weight."""
     value = payload.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) >= MOST_OF_A_LINE:
+            raise refuse(name, "a number of that size is not a quantity")
         return value
     try:
         number = Decimal(str(value))
     except InvalidOperation:
         raise refuse(name, f"{_shown(value)} is not a quantity") from None
-    if isinstance(value, bool) or value is None or not number.is_finite():
+    if isinstance(value, bool) or value is None or not number.is_finite() or abs(number) >= MOST_OF_A_LINE:
+        raise refuse(name, f"{_shown(value)} is not a quantity")
+    if -number.as_tuple().exponent > MOST_DECIMALS:  # type: ignore[operator] # it is finite
         raise refuse(name, f"{_shown(value)} is not a quantity")
     return int(number) if number == number.to_integral_value() else number.normalize()
 
@@ -143,7 +168,9 @@ def optional_instant(payload: Mapping[str, Any], name: str, *, naive_is_utc: boo
     if moment.tzinfo is None:
         if not naive_is_utc:
             raise refuse(name, f"{_shown(value)} has no time zone")
-        return moment.replace(tzinfo=UTC)
+        moment = moment.replace(tzinfo=UTC)
+    if not EARLIEST <= moment < LATEST:
+        raise refuse(name, f"{_shown(value)} is not a date of our times")
     return moment.astimezone(UTC)
 
 
@@ -219,7 +246,7 @@ def cleaned(value: Any) -> Any:
 
 def _shown(value: object) -> str:
     """A value short enough for a message. Only types and numbers: texts may be personal."""
-    if isinstance(value, (int, float)) or value is None:
+    if isinstance(value, float) or value is None or (isinstance(value, int) and abs(value) < 10**LONGEST_ID):
         return repr(value)
     if isinstance(value, str):
         return f"a text of {len(value)} characters"

@@ -159,9 +159,23 @@ def prune_etsy(source: Path) -> dict[str, Any]:
     }
 
 
+def prune_scopes(source: Path) -> dict[str, list[str]]:
+    """Type or Type.field of what is kept → the access scopes of which one is needed to read it."""
+    items = json.loads(gzip.decompress(source.read_bytes()))["offline_scopes"]["items"]
+    kept = {}
+    for each in items:
+        fields = KEEP.get(each["typeName"], "").split()
+        if each["offlineScopes"] and fields and each.get("fieldName", fields[0]) in fields:
+            kept[".".join([each["typeName"], *([each["fieldName"]] if "fieldName" in each else [])])] = each[
+                "offlineScopes"
+            ]
+    return dict(sorted(kept.items()))
+
+
 def main() -> None:
-    """Write both files."""
+    """Write the three files."""
     (DATA / "shopify_admin_2026-10.graphql").write_text(prune_shopify(Path(sys.argv[1])))
+    (DATA / "shopify_scopes_2026-10.json").write_text(json.dumps(prune_scopes(Path(sys.argv[1])), indent=1) + "\n")
     (DATA / "etsy_receipts_oas.json").write_text(json.dumps(prune_etsy(Path(sys.argv[2])), indent=1) + "\n")
 
 

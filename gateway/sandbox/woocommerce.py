@@ -77,6 +77,8 @@ class WooStore(Store):
         self.keys: dict[str, tuple[str, str]] = {}
         """Keys that the consent page made: consumer key → (secret, scope)."""
         self.strips_authorization = False
+        self.nonces: set[str] = set()
+        self.is_ssl = True  # what WordPress believes: a proxy ends TLS before it, whatever the sandbox itself speaks
         """A host that takes the Authorization header away before PHP sees it."""
         self.caches_rest = False
         """A host whose page cache answers the REST API too, unless a query is new."""

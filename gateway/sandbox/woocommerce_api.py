@@ -1,17 +1,20 @@
 """WooCommerce's REST API as far as an order gateway uses it: orders, refunds, webhooks, system status, the index.
 
-The real one takes Basic only over https (over http it wants OAuth 1.0a, sheet fact 11); the sandbox speaks plain http
-on loopback and takes Basic there.
+The real one takes Basic and keys in the query only over https, and OAuth 1.0a anywhere (sheet fact 11). The sandbox
+speaks plain http on loopback, and takes Basic there as long as the store believes that TLS ends before it (is_ssl).
 """
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import re
+import time
 from collections.abc import Callable
 from html import escape
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode, urlsplit
 from wsgiref.handlers import format_date_time
 
 from werkzeug.wrappers import Request, Response
@@ -118,7 +121,12 @@ def _authenticate(store: WooStore, request: Request) -> None:
         key, secret = "", ""
     # The query's pair goes first where it is there (class-wc-rest-authentication.php).
     key, secret = request.args.get("consumer_key", key), request.args.get("consumer_secret", secret)
+    if not store.is_ssl:
+        key, secret = "", ""
     pairs = store.pairs()
+    if key not in pairs and "oauth_consumer_key" in request.args:
+        key = request.args["oauth_consumer_key"]
+        secret = pairs[key][0] if key in pairs and _is_signed_with(store, request, pairs[key][0]) else ""
     if key not in pairs:
         word = "view" if request.method == "GET" else "create"
         raise Refused(401, f"woocommerce_rest_cannot_{word}", f"Sorry, you cannot {word} this resource.")
@@ -128,6 +136,25 @@ def _authenticate(store: WooStore, request: Request) -> None:
     if scope == "read" and request.method not in ("GET", "HEAD"):
         message = "The API key provided does not have write permissions."
         raise Refused(401, "woocommerce_rest_authentication_error", message)
+
+
+def _is_signed_with(store: WooStore, request: Request, secret: str) -> bool:
+    """check_oauth_signature and check_oauth_timestamp_and_nonce of class-wc-rest-authentication.php (11.1)."""
+    given = dict(request.args)
+    signature = given.pop("oauth_signature", "")
+    home = store.url
+    rest = request.path.removeprefix(urlsplit(home).path + "/")
+    base = quote(f"{home}/{rest}" if rest.strip("/") else home, safe="~")
+    pairs = [f"{quote(name, safe='~')}={quote(given[name], safe='~')}" for name in sorted(given)]
+    text = "&".join((request.method, base, "%26".join(quote(pair, safe="~") for pair in pairs)))
+    algorithm = given.get("oauth_signature_method", "").removeprefix("HMAC-").lower()
+    if algorithm not in ("sha1", "sha256"):
+        return False
+    wanted = base64.b64encode(hmac.digest(f"{secret}&".encode(), text.encode(), algorithm)).decode()
+    stamp, nonce = given.get("oauth_timestamp", ""), given.get("oauth_nonce", "")
+    fresh = stamp.isdigit() and abs(int(stamp) - time.time()) <= 900 and nonce not in store.nonces
+    store.nonces.add(nonce)
+    return fresh and bool(nonce) and hmac.compare_digest(wanted, signature)
 
 
 def _index(store: WooStore) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def list_orders(arguments: dict[str, Any]) -> dict[str, Any]:
     limit, cursor = arguments.pop("limit"), _cursor(arguments.pop("cursor"))
     with transaction() as tx:
         page = queries.list_orders(tx, scope(), OrderFilter(**arguments), limit=limit, cursor=cursor)
+        audit.note(tx, scope(), "orders", sum(bool(row["customer_name"]) for row in page.orders), by_api=True)
     return {"orders": page.orders, "next_cursor": page.older.opaque() if page.older else None}
 
 
@@ -102,6 +103,8 @@ def list_changes(arguments: dict[str, Any], order_id: int) -> dict[str, Any]:
         if queries.get_order(tx, scope(), order_id) is None:
             abort(404)
         rows = queries.order_changes(tx, scope(), order_id, limit=limit + 1, before=before)
+        if queries.people_in(rows):
+            audit.note(tx, scope(), "changes", order_id, by_api=True)
     following = str(rows[limit - 1]["id"]) if len(rows) > limit else None
     return {"changes": rows[:limit], "next_cursor": following}
 
@@ -118,6 +121,7 @@ def read_feed(arguments: dict[str, Any]) -> dict[str, Any]:
     try:
         with transaction() as tx:
             page = queries.read_feed(tx, scope(), after=after, limit=arguments["limit"])
+            audit.note(tx, scope(), "feed", queries.people_in(page.changes), by_api=True)
     except OtherGeneration as error:
         raise NeedsMerchant(FEED_STARTED_OVER) from error
     return {

@@ -13,7 +13,6 @@ from werkzeug.wrappers import Response as AnyResponse
 from gateway.connections import check, connect_etsy, connect_woocommerce, disconnect, model
 from gateway.connections.access import Access
 from gateway.domain.problems import CONNECT_DENIED, CONNECT_STATE, GatewayError, NeedsMerchant, Retry, describe
-from gateway.platforms.woocommerce.find import home_of
 from gateway.web.request import public, requires, scope, transaction
 from gateway.web.security import CONTENT_SECURITY_POLICY
 
@@ -163,14 +162,7 @@ def _tested(store_id: int, steps: list[check.Step] | None) -> str:
         store = model.get_store(tx, scope(), store_id)
     if store is None:
         abort(404)
-    return render_template("connection_test.html", store=store, steps=steps, reconnect=_reconnect(store))
-
-
-def _reconnect(store: Mapping[Any, Any]) -> str | None:
-    """Where this store's way back begins; a Shopify app is installed from Shopify's side."""
-    if store["platform"] == "woocommerce":
-        return url_for("connect.woocommerce", url=home_of(store["base_url"]))
-    return url_for("connect.etsy") if store["platform"] == "etsy" else None
+    return render_template("connection_test.html", store=store, steps=steps)
 
 
 # --- shared ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from whitenoise import WhiteNoise
 from config.settings import Settings
 from gateway.accounts import sessions
 from gateway.db.engine import Database
-from gateway.web import errors, formats, health, login, security, wording
+from gateway.web import errors, formats, health, login, metrics, security, wording
 from gateway.web.request import is_fragment, now, transaction
 
 STATIC = Path(__file__).parent / "static"
@@ -44,6 +44,7 @@ def build(settings: Settings, database: Database) -> Flask:
     app.config.update(
         SECRET_KEY=settings.secret_key,
         SIGN_UP=settings.sign_up,
+        METRICS_TOKEN=settings.metrics_token,
         SESSION_COOKIE_NAME="gateway_form",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
@@ -64,6 +65,7 @@ def build(settings: Settings, database: Database) -> Flask:
     app.before_request(_load_session)
     errors.register(app)
     health.register(app)
+    metrics.register(app)
     login.register(app)
     _templates(app)
     app.wsgi_app = WhiteNoise(  # type: ignore[method-assign] # the documented way to wrap a Flask application

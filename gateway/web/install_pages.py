@@ -1,18 +1,20 @@
-"""Where Shopify sends merchants: the App URL, OAuth's way back, and the claim that follows the log-in.
+"""Where Shopify sends merchants: the App URL, OAuth's way back, and the claim that follows the log-in; and the way back
+to the consent page of a store that is known here.
 
 No page of ours comes before the OAuth, on install and on reinstall alike, and nowhere is a box for a shop's name.
 """
 
 from __future__ import annotations
 
-from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, abort, current_app, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from gateway.connections import connect_shopify
+from gateway.connections import connect_shopify, model
 from gateway.connections.access import Access
 from gateway.domain.problems import CLAIM_OVER, NeedsMerchant
 from gateway.platforms.shopify.install import APP_PATH, CALLBACK_PATH
-from gateway.web.request import public, requires, scope
+from gateway.platforms.woocommerce.find import home_of
+from gateway.web.request import public, requires, scope, transaction
 
 install = Blueprint("install", __name__)
 
@@ -24,7 +26,27 @@ CLAIM_PATH = "/install/claim"
 @public
 def begin_shopify() -> AnyResponse:
     """The App URL: straight to Shopify's consent page, which comes back at once where all is granted already."""
-    address, state = connect_shopify.begin(_access(), _raw_query())
+    return _to_consent(*connect_shopify.begin(_access(), _raw_query()))
+
+
+@install.get("/stores/<id:store_id>/reconnect")
+@requires("connect_stores")
+def reconnect(store_id: int) -> AnyResponse:
+    """To where this store's owner grants access again: its own consent page, or the form that leads to it."""
+    with transaction() as tx:
+        store = model.get_store(tx, scope(), store_id)
+    if store is None:
+        abort(404)
+    match store["platform"]:
+        case "shopify":
+            return _to_consent(*connect_shopify.begin_again(_access(), store["domain"]))
+        case "etsy":
+            return redirect(url_for("connect.begin_etsy"), 302)
+        case _:
+            return redirect(url_for("connect.woocommerce", url=home_of(store["base_url"])), 302)
+
+
+def _to_consent(address: str, state: str) -> AnyResponse:
     answer = redirect(address, 302)
     _keep(answer, STATE, state, path=APP_PATH, seconds=int(connect_shopify.STATE_LIFETIME.total_seconds()))
     return answer

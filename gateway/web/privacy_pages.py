@@ -9,13 +9,15 @@ from gateway.accounts import audit
 from gateway.connections import model, privacy
 from gateway.connections.access import Access
 from gateway.domain.problems import NOT_ALLOWED, NeedsMerchant
+from gateway.orders import freshness
 from gateway.platforms.base import PrivacyKind
 from gateway.web.formats import common_zone
-from gateway.web.request import number, scope, transaction
+from gateway.web.request import now, number, scope, transaction
 
 pages = Blueprint("privacy", __name__, url_prefix="/settings/privacy")
 
 LONGEST_SEARCH = 500
+MOST_SHOWN = 200
 
 
 @pages.before_request
@@ -31,10 +33,15 @@ def index() -> str:
     store_id = number("store")
     with transaction() as tx:
         stores = model.list_stores(tx, scope())
-        found = privacy.find_orders(tx, scope(), store_id, words) if words and store_id is not None else None
+        found = None
+        if words and store_id is not None:
+            found = privacy.find_orders(tx, scope(), store_id, words, limit=MOST_SHOWN)
+        audit.note(tx, scope(), "search", len(found or ()))
+        platform = next((store["platform"] for store in stores if store["id"] == store_id), "")
         return render_template(
             "privacy.html", requests=privacy.list_requests(tx, scope()), stores=stores, words=words, store_id=store_id,
-            found=found, zone=common_zone(stores),
+            found=found, most=MOST_SHOWN, zone=common_zone(stores),
+            too_old=lambda order: freshness.is_too_old(platform, order["core_observed_at"], now()),
         )  # fmt: skip
 
 
@@ -42,7 +49,7 @@ def index() -> str:
 def ask() -> AnyResponse:
     """Erase the orders that were shown and ticked, or bring together what is held of them."""
     store_id, kind = number("store", form=True), request.form.get("kind")
-    chosen = tuple(request.form.getlist("order")[:200])
+    chosen = tuple(request.form.getlist("order")[:MOST_SHOWN])
     with transaction() as tx:
         if store_id is None or model.get_store(tx, scope(), store_id) is None:
             abort(404)

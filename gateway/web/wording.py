@@ -12,7 +12,17 @@ from typing import Any
 from flask import Flask
 from flask_babel import gettext, lazy_gettext
 
-from gateway.domain.problems import CATALOGUE, PAYLOAD_FIELD, UNEXPECTED, Problem, describe
+from gateway.domain.problems import (
+    ACCESS_RUNS_OUT,
+    CONNECT_INTERRUPTED,
+    KEYS_READ_ONLY,
+    KEYS_WRONG,
+    PERMISSION_MISSING,
+    SHOP_GONE,
+    TOKEN_REVOKED,
+    Problem,
+    stored,
+)
 from gateway.web.formats import as_instant, date_and_time
 
 Word = tuple[str, Any]
@@ -101,6 +111,18 @@ STATE_SENTENCE: Mapping[str, Any] = {
     "action_needed": lazy_gettext("Orders do not arrive until you act."),
     "disconnected": lazy_gettext("This store is not connected; its orders are kept."),
 }
+MEND: Mapping[str, Any] = {
+    "reconnect": lazy_gettext("Reconnect"),
+    "repair": lazy_gettext("Repair"),
+    "grant": lazy_gettext("Grant permission"),
+}
+"""The one button beside a state that is not as it should be."""
+
+_GRANTED = frozenset({PERMISSION_MISSING.code, KEYS_READ_ONLY.code})
+_RECONNECTED = frozenset(
+    problem.code for problem in (TOKEN_REVOKED, SHOP_GONE, KEYS_WRONG, ACCESS_RUNS_OUT, CONNECT_INTERRUPTED)
+)
+
 LAYER: Mapping[str, Any] = {
     "name": lazy_gettext("The shop's name leads to a server on the internet"),
     "connection": lazy_gettext("The server takes our calls"),
@@ -112,6 +134,10 @@ LAYER: Mapping[str, Any] = {
     "webhooks": lazy_gettext("Webhooks are registered and switched on"),
 }
 LAYER_NOTE: Mapping[str, Any] = {
+    "plain": lazy_gettext(
+        "It is not: this shop answers without encryption, which ALLOW_PRIVATE_STORE_URLS lets through. Never on the"
+        " internet."
+    ),
     "keys_in_query": lazy_gettext(
         "This host strips the Authorization header, so the keys are sent in the address, over the encrypted connection."
     ),
@@ -219,28 +245,21 @@ def field_value(value: Any, path: str = "", zone: str | None = None) -> str:
     return text if len(text) <= 160 else f"{text[:159]}…"
 
 
+def mend_of(state: str, problem: str | None) -> str | None:
+    """Which button mends a connection's state; None: nothing is to be mended."""
+    if problem in _GRANTED:
+        return "grant"
+    if state == "disconnected" or problem in _RECONNECTED:
+        return "reconnect"
+    return None if state == "connected" and problem is None else "repair"
+
+
 def problem_of(code: str | None, detail: str | None = None) -> Problem | None:
     """The catalogue's entry behind a stored code, in the reader's language; None when there is no code."""
     if not code:
         return None
-    facts: dict[str, object] = {"why": detail or "—"}
-    entry = CATALOGUE.get(code, UNEXPECTED)
-    if detail:
-        facts |= _stored_facts(entry, detail)
-    if code == PAYLOAD_FIELD.code and detail and ": " in detail:
-        facts["field"], facts["why"] = detail.split(": ", 1)
-    told = describe(entry, facts)
+    told = stored(code, detail)
     return Problem(told.code, gettext(told.title), gettext(told.cause), gettext(told.fix), told.who, told.retry)
-
-
-def _stored_facts(problem: Problem, detail: str) -> dict[str, object]:
-    """What a stored detail tells: `status 403`, an address, or a host and, after a colon, why."""
-    if detail.startswith("status "):
-        return {"status": detail.removeprefix("status ")}
-    if "{host}" not in problem.cause:
-        return {"to": detail}
-    host, colon, why = detail.partition(": ")
-    return {"host": host, "why": why, "seconds": why.removesuffix(" s")} if colon else {"host": host}
 
 
 def device(user_agent: str) -> str:
@@ -262,6 +281,6 @@ def register(app: Flask) -> None:
         PAYMENT=PAYMENT, FULFILMENT=FULFILMENT, CONNECTION=CONNECTION, RUN=RUN, DELIVERY=DELIVERY, CHANGE=CHANGE,
         OUTCOME=OUTCOME, RUN_KIND=RUN_KIND, STATE_SENTENCE=STATE_SENTENCE, PLATFORM=PLATFORM, SOURCE=SOURCE, ROLE=ROLE,
         PRIVACY_KIND=PRIVACY_KIND, PRIVACY_STATE=PRIVACY_STATE,
-        LAYER=LAYER, LAYER_NOTE=LAYER_NOTE, STEP=STEP,
+        MEND=MEND, mend_of=mend_of, LAYER=LAYER, LAYER_NOTE=LAYER_NOTE, STEP=STEP,
         word=word, phrase=phrase, field_name=field_name, field_value=field_value, problem_of=problem_of, device=device,
     )  # fmt: skip

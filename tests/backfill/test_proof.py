@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backfill import gaps
+from backfill import gaps, runner
 from backfill.gaps import Gap
 from gateway.domain.window import Window
 from gateway.platforms import REGISTRY
@@ -138,3 +138,25 @@ def test_counts_end_where_too_many_would_be_asked_for() -> None:
 
     assert len(asked) == gaps.MOST_COUNTED
     assert sum(gap.counted for gap in found) == 5_184_000
+
+
+def test_an_order_that_the_database_refuses_fails_alone(
+    simulation: Simulation, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = simulation.connect(store)
+    orders = _fill(simulation, store, 9)
+    written = runner.apply
+
+    def apply(tx: Any, readings: Any, **options: Any) -> Any:
+        if any(reading.external_id == str(orders[4].id) for reading in readings):
+            tx.exec_driver_sql("SELECT 1 / 0")
+        return written(tx, readings, **options)
+
+    monkeypatch.setattr(runner, "apply", apply)
+
+    run = simulation.sync(connection)
+
+    assert (run["state"], run["verdict"], run["created"], run["failed"]) == ("finished", "complete", 8, 1)
+    (failed,) = simulation.rows("SELECT * FROM run_items WHERE outcome = 'failed'")
+    assert (failed["external_id"], failed["problem"]) == (str(orders[4].id), "internal.unexpected")
+    assert failed["problem_detail"].startswith("DataError at ")

@@ -1,5 +1,5 @@
-"""Sync Order: a first run of whole orders from a store that costs nothing, then the same window unchanged; the worker's
-memory over a small and a large window."""
+"""Sync Order: a first run of whole orders from a store that costs nothing, then the same window unchanged, by heads; a
+gap of six hours; the worker's memory over a small and a large window."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import requests
 
 from tests.bench import place
 
 SIZES = (10_000, 100_000)
+LATER = 1_500
+"""Orders of six hours whose webhooks were lost: 250 an hour."""
+
 _FLASK = ["flask", "--app", "app:create_app"]
 
 
@@ -25,12 +29,12 @@ def main() -> None:
         with (
             place.database() as url,
             tempfile.TemporaryDirectory() as folder,
-            place.process(url, ["tests.bench.still_store", str(port), str(orders)]),
+            place.process(url, ["tests.bench.still_store", str(port), str(orders), str(LATER)]),
         ):
             place.wait_for(f"{address}/wp-json/", seconds=120)
             _connect(url, address, Path(folder))
             with place.process(url, [*_FLASK, "worker"]) as worker:
-                _measure(url, worker, orders)
+                _measure(url, address, worker, orders)
 
 
 def _connect(url: str, address: str, folder: Path) -> None:
@@ -47,27 +51,56 @@ def _connect(url: str, address: str, folder: Path) -> None:
             assert child.wait(60) == 0, words
 
 
-def _measure(url: str, worker: subprocess.Popen[bytes], orders: int) -> None:
+def _measure(url: str, address: str, worker: subprocess.Popen[bytes], orders: int) -> None:
     seconds: list[float] = []
+    calls: list[int] = []
     with psycopg.connect(url, autocommit=True) as connection:
         for name in ("first", "unchanged"):
+            before = _asked(address)
             with place.process(url, [*_FLASK, "sync", "start", "1", "--days", "7", "--no-wait"]) as child:
                 assert child.wait(60) == 0
-            while (row := _finished(connection, len(seconds))) is None:
+            while (row := _finished(connection, "manual", len(seconds))) is None:
                 time.sleep(0.1)
             seconds.append(float(row[0]))
+            calls.append(_asked(address) - before)
             print(
-                f"{orders:7} orders, {name:9} {orders / seconds[-1]:6.0f}/s   created {row[1]}, unchanged {row[2]},"
-                f" {row[3]}; the worker's memory at its highest {_highest(worker.pid)} MB"
+                f"{orders:7} orders, {name:9} {orders / seconds[-1]:7.0f}/s   created {row[1]}, unchanged {row[2]},"
+                f" {row[3]}; {calls[-1]} requests; the worker's memory at its highest {_highest(worker.pid)} MB"
             )
-    print(f"unchanged / first: {seconds[0] / seconds[1]:.2f} × as fast (both read whole orders)")
+        print(
+            f"unchanged / first: {seconds[0] / seconds[1]:.1f} × as fast (heads, against whole orders and their rows)"
+        )
+        _close_a_gap(connection, address)
 
 
-def _finished(connection: psycopg.Connection[Any], before: int) -> Any:
+def _close_a_gap(connection: psycopg.Connection[Any], address: str) -> None:
+    """The webhooks of six hours were lost: how long until the orders are here, from the wish to catch up on."""
+    requests.get(f"{address}/later", timeout=30)
+    connection.execute("UPDATE connections SET watermark = now() - interval '6 hours'")
+    there = connection.execute("SELECT count(*) FROM sync_runs WHERE kind = 'catch_up' AND state = 'finished'")
+    before = next(iter(there.fetchone() or (0,)))
+    # Not more often than each minute; the last one may be younger.
+    connection.execute("UPDATE sync_runs SET created_at = created_at - interval '2 minutes'")
+    began = time.monotonic()
+    connection.execute("UPDATE connections SET catch_up_wanted_at = now()")
+    while (row := _finished(connection, "catch_up", before)) is None:
+        time.sleep(0.05)
+    print(
+        f"a gap of 6 hours, {row[1]} orders, closed {time.monotonic() - began:.1f} s after it was wished for,"
+        f" {float(row[0]):.1f} s of them the run's own"
+    )
+
+
+def _asked(address: str) -> int:
+    return int(requests.get(f"{address}/asked", timeout=10).text)
+
+
+def _finished(connection: psycopg.Connection[Any], kind: str, before: int) -> Any:
     """Seconds, created, unchanged and verdict of the newest run, once there are more than `before`."""
     rows = connection.execute(
         "SELECT extract(epoch FROM finished_at - started_at), created, unchanged, verdict FROM sync_runs"
-        " WHERE kind = 'manual' AND state = 'finished' ORDER BY id DESC"
+        " WHERE kind = %s AND state = 'finished' ORDER BY id DESC",
+        (kind,),
     ).fetchall()
     return rows[0] if len(rows) > before else None
 

@@ -156,4 +156,12 @@ def test_a_shopify_shop_is_installed_from_shopifys_side_and_claimed(chrome, gate
 
     expect(page.get_by_role("heading", name=store.name)).to_be_visible()
     expect(page.get_by_text("Connected", exact=True)).to_be_visible()
+
+    people.sql("UPDATE connections SET state = 'action_needed', state_problem = 'connection.permission_missing'")
+    page.goto(f"{gateway}/orders")
+    page.locator(".note").get_by_role("link", name="Store → Integrations").click()
+    expect(page.get_by_text("The store does not let us read orders.")).to_be_visible()
+    clean(page)
+    page.get_by_role("link", name="Grant permission").click()  # granted already: Shopify comes straight back
+    expect(page.get_by_text("Connected", exact=True)).to_be_visible()
     context.close()

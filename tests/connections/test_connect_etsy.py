@@ -13,7 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from gateway.connections import model
+from gateway.connections.access import REFRESH_SECONDS
+from gateway.db.engine import FROZEN_SECONDS
 from gateway.domain.problems import STORE_ERROR, TOKEN_REVOKED, NeedsMerchant, Retry
+from gateway.http import CONNECT_SECONDS
 from gateway.platforms.etsy import install
 from gateway.sandbox.etsy import EtsyStore
 from tests.connections.conftest import Person
@@ -253,6 +256,11 @@ def test_a_refresh_rotates_both_tokens_and_stores_them(access, store, etsy):
     assert fresh["refresh_token"] == etsy.refresh_token != first["refresh_token"]
     assert access.vault.open_mapping(connection(access, store).credentials) == fresh
     assert datetime.fromisoformat(fresh["expires_at"]) > datetime.now(UTC) + timedelta(minutes=55)
+
+
+def test_a_slow_refresh_is_written_before_postgresql_ends_its_transaction():
+    """What comes later is lost, and with it the successor of the old token, which is used up."""
+    assert CONNECT_SECONDS + 2 * REFRESH_SECONDS < FROZEN_SECONDS
 
 
 def test_refreshes_at_once_spend_the_refresh_token_once(access, store, etsy, monkeypatch):

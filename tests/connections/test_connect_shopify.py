@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import hmac
+import json
+import re
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 
-from gateway.connections import health
+from gateway.connections import attempts, health
 from gateway.domain.problems import INSTALL_NOT_VERIFIED, TOKEN_REVOKED, NeedsMerchant, Refused
-from gateway.platforms.shopify import install
+from gateway.platforms.shopify import hooks, install
 from gateway.sandbox import shopify_oauth
 from gateway.sandbox.shopify import ShopifyStore
 from tests.connections.conftest import Person
@@ -224,6 +228,24 @@ def test_what_came_before_the_first_open_is_applied_once_the_shop_is_known(store
     assert "parked" not in {row["state"] for row in people.sql("SELECT state FROM deliveries")}
 
 
+@pytest.mark.parametrize("topic", hooks.COMPLIANCE_TOPICS)
+def test_compliance_webhooks_are_answered_200_when_signed_and_401_when_not(store, gateway, people, topic):
+    """As the review's robot asks, before any shop has installed the app."""
+    body = json.dumps({"shop_id": 1, "shop_domain": SHOP, "customer": {"id": 2, "email": "a@example.com"}}).encode()
+    secret = store.world.shopify_app.client_secret.encode()
+    signature = base64.b64encode(hmac.digest(secret, body, "sha256")).decode()
+
+    def post(signed):
+        return requests.post(
+            f"{gateway}/webhooks/shopify", data=body, timeout=30,
+            headers={"Content-Type": "application/json", "X-Shopify-Topic": topic, "X-Shopify-Shop-Domain": SHOP,
+                     "X-Shopify-Webhook-Id": topic, "X-Shopify-Hmac-Sha256": signed},
+        ).status_code  # fmt: skip
+
+    assert (post("AAAA"), post(signature[:-2] + "A="), post(signature)) == (401, 401, 200)
+    assert len(people.sql("SELECT 1 FROM deliveries")) == 1
+
+
 # --- hostile -------------------------------------------------------------------------------------------------------
 def test_a_forged_app_url_is_refused_before_anything_happens(store, people, gateway):
     answer = Person(gateway).get(shopify_oauth.app_url(store).replace("hmac=", "hmac=0"))
@@ -308,6 +330,14 @@ def test_a_claim_works_once_and_only_in_its_browser(store, maya, people, gateway
     assert maya.post("/install/claim").status_code == 409
 
 
+def test_tokens_that_nobody_claims_are_forgotten(store, people, gateway, access):
+    installed(Person(gateway), store)
+    with access.database.transaction() as tx:
+        assert attempts.forget_expired(tx, now=datetime.now(UTC) + timedelta(minutes=59)) == 0
+        assert attempts.forget_expired(tx, now=datetime.now(UTC) + timedelta(minutes=61)) == 1
+    assert people.sql("SELECT 1 FROM shopify_installs") == []
+
+
 def test_a_viewer_claims_nothing(store, maya, people, gateway):
     viewer = people.user("vic@example.com", role="viewer")
     vic = Person(gateway).log_in("vic@example.com")
@@ -382,6 +412,31 @@ def test_a_token_that_never_expires_is_not_taken(store, maya, people, monkeypatc
     assert stores(people) == []
 
 
+def test_the_button_on_our_own_page_leads_to_the_consent_page_and_back(store, maya, people, access):
+    installed(maya, store)
+    maya.post("/install/claim")
+    people.sql("UPDATE connections SET state = 'action_needed', state_problem = 'connection.permission_missing'")
+
+    link = re.search(r'href="(/stores/\d+/reconnect)"', maya.get("/stores").text)[1]
+    address = maya.get(link).headers["Location"]
+    assert urlsplit(address).path.endswith(f"/{SHOP}/admin/oauth/authorize")
+    assert maya.get(consent(maya, address)).headers["Location"].startswith("/stores?connected=")
+
+    (row,) = stores(people)
+    assert (row["state"], row["generation"]) == ("connected", 2)
+
+
+def test_a_viewer_reconnects_nothing(store, maya, people, gateway):
+    installed(maya, store)
+    maya.post("/install/claim")
+    people.user("vera@example.com", role="viewer")
+
+    answer = Person(gateway).log_in("vera@example.com").get(f"/stores/{stores(people)[0]['id']}/reconnect")
+
+    assert answer.status_code == 403
+    assert people.sql("SELECT 1 FROM shopify_installs") == []
+
+
 # --- the shop changes ----------------------------------------------------------------------------------------------
 def test_a_shop_with_a_new_domain_is_the_same_shop(store, maya, people, sandbox, access, application):
     connection = _connection(store, maya, access)
@@ -415,6 +470,20 @@ def test_changed_scopes_are_looked_into(store, maya, people, access, application
     assert people.sql("SELECT 1 FROM procrastinate_jobs WHERE task_name = 'connections.check'")
     health.check(type("Context", (), {"additional_context": {"access": access}})(), connection.id)
     assert people.sql("SELECT catch_up_wanted_at FROM connections")[0]["catch_up_wanted_at"] is not None
+
+
+def test_a_scope_that_was_taken_back_is_found_though_no_webhook_told(store, maya, people, access):
+    _connection(store, maya, access)
+    context = type("Context", (), {"additional_context": {"access": access}})()
+    store.scopes = []
+    health.probe(context, 0)
+    row = people.sql("SELECT state, state_problem, state_detail, scopes FROM connections")[0]
+    assert (row["state"], row["state_problem"]) == ("action_needed", "connection.permission_missing")
+
+    store.scopes = ["read_orders"]
+    health.probe(context, 0)
+    row = people.sql("SELECT state, state_problem, scopes FROM connections")[0]
+    assert row == {"state": "connected", "state_problem": None, "scopes": ["read_orders"]}
 
 
 # --- shared --------------------------------------------------------------------------------------------------------

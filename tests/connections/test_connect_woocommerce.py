@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -9,7 +10,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from gateway.connections import attempts
+from gateway.connections import attempts, connect_woocommerce, model
+from gateway.domain.problems import NeedsMerchant
+from gateway.domain.window import Window
+from gateway.platforms import REGISTRY
+from gateway.platforms.woocommerce.find import PLAIN, Site
 from tests.connections.conftest import Person
 
 TOPICS = ["order.created", "order.deleted", "order.restored", "order.updated"]
@@ -327,6 +332,35 @@ def test_a_host_that_strips_the_authorization_header_gets_the_keys_as_a_query(ma
     assert len(shop.webhooks) == 4
 
 
+def test_a_shop_over_plain_http_gets_signed_calls(maya, shop, people, access):
+    shop.is_ssl = False  # sheet fact 11: Basic and keys in the query are 401 there
+
+    assert paste(maya, shop).status_code == 303
+
+    [row] = people.sql("SELECT id, credentials FROM connections")
+    assert access.vault.open_mapping(bytes(row["credentials"]))["auth"] == "signed"
+    assert hooks(shop) == [(topic, "active") for topic in TOPICS]
+    order = shop.place()
+    with access.database.transaction() as tx:
+        connection = model.get(tx, row["id"])
+    store = access.store(connection)
+    assert [look.external_id for look in REGISTRY["woocommerce"].fetch_orders(store, [str(order.id)])] == [
+        str(order.id)
+    ]
+    plain = dataclasses.replace(store, base_url=f"{shop.url}{PLAIN}")
+    assert [head.external_id for head in REGISTRY["woocommerce"].list_heads(plain, _last_day(), None).heads] == [
+        str(order.id)
+    ]
+    wrong = dataclasses.replace(store, credentials={**store.credentials, "consumer_secret": "cs_" + "0" * 40})
+    with pytest.raises(NeedsMerchant):
+        list(REGISTRY["woocommerce"].fetch_orders(wrong, [str(order.id)]))
+
+
+def _last_day():
+    until = datetime.now(UTC) + timedelta(minutes=1)
+    return Window(until.replace(microsecond=0) - timedelta(days=1), until.replace(microsecond=0))
+
+
 def test_a_host_that_caches_the_api_gets_queries_that_never_repeat(maya, shop, people, access):
     shop.caches_rest = True
 
@@ -439,6 +473,18 @@ def test_a_public_gateway_without_https_says_why_the_consent_page_can_not_work(m
 
     answer = maya.post("/stores/connect/woocommerce", url=shop.url)
 
+    assert answer.status_code == 422
+    assert "The approval page needs a gateway with https" in answer.text
+
+
+def test_a_real_shop_hands_keys_to_https_only_also_where_private_shops_are_allowed(maya, people, access, monkeypatch):
+    """Its own error page would be all that its owner saw (capture woocommerce-pairs/18-wc-auth/6)."""
+    found = Site("https://shop.example", "https://shop.example/wp-json", "Shop", "UTC")
+    monkeypatch.setattr(connect_woocommerce.sites, "find", lambda *_, **__: found)
+
+    answer = maya.post("/stores/connect/woocommerce", url="https://shop.example")
+
+    assert access.allow_private
     assert answer.status_code == 422
     assert "The approval page needs a gateway with https" in answer.text
 

@@ -201,8 +201,8 @@ def test_at_the_start_every_store_is_audited(access, store, people):
     )
     people.store(AccountScope(people.sql("SELECT id FROM accounts")[0]["id"]), "etsy", "etsy")
 
-    assert subscriptions.queue(access.database, wanted_only=False) == 1
-    assert subscriptions.queue(access.database, wanted_only=False) == 0, "one waits already"
+    assert subscriptions.queue(access, wanted_only=False) == 1
+    assert subscriptions.queue(access, wanted_only=False) == 0, "one waits already"
     assert waiting(people) == [store]
 
 
@@ -216,7 +216,7 @@ def test_an_answer_but_a_2xx_wishes_an_audit_and_a_catch_up(access, store, shop,
             break
         shop.world.wait(0.05)
 
-    assert subscriptions.queue(access.database, wanted_only=True) == 1
+    assert subscriptions.queue(access, wanted_only=True) == 1
     assert waiting(people) == [store]
 
 
@@ -224,10 +224,10 @@ def test_strangers_do_not_make_us_call_the_store_as_often_as_they_like(access, s
     subscriptions.audit(access, store)
     people.sql("UPDATE connections SET audit_wanted_at = now()")
 
-    assert subscriptions.queue(access.database, wanted_only=True) == 0
+    assert subscriptions.queue(access, wanted_only=True) == 0
 
     people.sql("UPDATE connections SET audited_at = now() - interval '61 seconds'")
-    assert subscriptions.queue(access.database, wanted_only=True) == 1
+    assert subscriptions.queue(access, wanted_only=True) == 1
 
 
 def test_the_audit_is_a_job_of_every_hour():

@@ -62,8 +62,22 @@ def test_a_worker_killed_while_it_applies_loses_nothing_and_counts_nothing_twice
     assert system.scalar("SELECT max(crashes) FROM deliveries") <= 1
 
 
+def test_a_worker_started_while_postgresql_is_away_waits_for_it(
+    system: System, durable_database_url: BundledServer
+) -> None:
+    durable_database_url.kill9()
+
+    worker = system.start_worker()
+    until(lambda: "database.awaited" in system.said("worker"), "the worker waits")
+    durable_database_url.start()
+
+    until(system.is_ready, "the worker works")
+    assert worker.poll() is None
+
+
 def test_a_killed_web_process_has_kept_all_that_it_answered(system: System) -> None:
     system.start_worker()
+    until(system.is_ready, "the worker works")
     placing = threading.Thread(target=_place, args=(system, 2))
     placing.start()
     until(lambda: system.scalar("SELECT count(*) FROM deliveries") >= 30, "webhooks come in")
@@ -87,6 +101,7 @@ def test_a_killed_postgresql_has_kept_all_that_was_answered(
 ) -> None:
     server = durable_database_url
     system.start_worker()
+    until(system.is_ready, "the worker works")  # or it would only meet the database after all is over
     placing = threading.Thread(target=_place, args=(system, 2))
     placing.start()
     until(lambda: system.scalar("SELECT count(*) FROM deliveries") >= 30, "webhooks come in")

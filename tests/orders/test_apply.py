@@ -241,6 +241,7 @@ def test_an_order_gone_before_it_was_known_is_not_brought_to_life_by_a_late_webh
 
     assert desk.simulation.scalar("SELECT removed_at FROM orders") is not None
     assert desk.wishes() == ["webhook_after_removal"]
+    assert desk.history() == ["created", "removed"]  # who follows the feed must not take it for a live order
 
 
 # --- shape and epoch -------------------------------------------------------------------------------------------

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import hashlib
+import hmac
 import json
 import random
 from datetime import timedelta
@@ -13,13 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.connections import model, privacy
+from gateway.connections.disconnect import take_off
 from gateway.connections.privacy import Subject
 from gateway.domain.problems import Retry
 from gateway.domain.scope import AccountScope
 from gateway.orders.erase import erase_orders
+from gateway.orders.payloads import drop_key
 from gateway.sandbox.stores import Store
 from tests.orders.test_convergence import _live, _settle, steps
 from tests.simulation import Simulation
+from webhooks import apply as drain
 from webhooks import inbox, retention
 
 MARKED = ("Marktestperson", "Zebrafink")
@@ -169,6 +176,40 @@ def test_any_history_with_erasures_ends_in_the_truth_without_the_erased(
         assert kept == 0
 
 
+def _unreadable(order: Any) -> bytes:
+    """The order's webhook with an amount that nobody can read."""
+    return json.dumps({**order, "total_price": "12,50"}).encode()
+
+
+def test_a_dead_letter_of_an_erased_order_goes_too_whenever_it_came(simulation: Simulation) -> None:
+    store, connection = _shopify(simulation)
+    order, other = store.place(person=MARKED), store.place(person=("Someone", "Else"))
+    for request in simulation.collect():
+        simulation.deliver(_with_body(store, request, _unreadable(json.loads(request.body))))
+    simulation.drain()
+    assert {row["order_external_id"] for row in simulation.rows("SELECT * FROM deliveries WHERE state = 'dead'")} == {
+        str(order.id), str(other.id),
+    }  # fmt: skip
+    assert _places_that_name(simulation, "Zebrafink") == ["delivery_bodies"]
+
+    _erase(simulation, connection, str(order.id))
+    assert _places_that_name(simulation, "Zebrafink") == []
+    assert _places_that_name(simulation, "Else") == ["delivery_bodies"]
+
+    store.change(order.id, "note")
+    for request in simulation.collect():
+        simulation.deliver(_with_body(store, request, _unreadable(json.loads(request.body))))
+    simulation.drain()
+    assert _places_that_name(simulation, "Zebrafink") == []
+
+
+def _with_body(store: Any, request: Any, body: bytes) -> Any:
+    digest = hmac.new(store.world.shopify_app.client_secret.encode(), body, hashlib.sha256).digest()
+    signature = base64.b64encode(digest).decode()
+    headers = [(k, signature if "hmac" in k.lower() else v) for k, v in request.headers]
+    return dataclasses.replace(request, body=body, headers=headers)
+
+
 # --- requests --------------------------------------------------------------------------------------------------
 def _shopify(simulation: Simulation) -> tuple[Store, int]:
     store = simulation.world.add_store("shopify")
@@ -232,6 +273,8 @@ def test_a_request_for_ones_data_makes_an_export_that_a_later_erasure_takes_alon
     simulation.deliver_all()
     simulation.drain()
     scope = AccountScope(simulation.account_id)
+    simulation.rows("INSERT INTO users (account_id, email, name, password_hash, role) VALUES"
+                    " (:a, 'olga@example.com', '', '', 'owner') RETURNING id", a=simulation.account_id)  # fmt: skip
     _notify(simulation, store, "customers/data_request", customer={"email": "zebrafink@example.com"},
             orders_requested=[order.id], data_request={"id": 9999})  # fmt: skip
     privacy.fulfil_all(simulation.access, None, connection)
@@ -240,7 +283,13 @@ def test_a_request_for_ones_data_makes_an_export_that_a_later_erasure_takes_alon
         request = privacy.list_requests(tx, scope)[0]
         content = json.loads(privacy.export_of(tx, simulation.access, scope, request["id"]) or "")
         assert privacy.export_of(tx, simulation.access, AccountScope(scope.account_id + 1), request["id"]) is None
-    assert content["orders"][0]["person"]["email"] == "zebrafink@example.com"
+    (found,) = content["orders"]
+    assert found["person"]["email"] == "zebrafink@example.com"
+    assert found["received"][0]["contact_email"] == "zebrafink@example.com"
+    assert [set(entry) for entry in found["history"]] == [{"at", "changed"}]
+    (mail,) = simulation.rows("SELECT to_address, subject FROM mails")
+    assert mail["to_address"] == "olga@example.com"
+    assert mail["subject"].endswith(": a customer asks for their data")
 
     _notify(simulation, store, "customers/redact", customer={"email": "zebrafink@example.com"},
             orders_to_redact=[order.id])  # fmt: skip
@@ -287,6 +336,68 @@ def test_a_shop_is_erased_once_it_lets_us_in_no_more(simulation: Simulation) -> 
     assert simulation.scalar("SELECT count(*) FROM orders WHERE core IS NOT NULL") == 2  # the account's own records
 
 
+def test_what_comes_late_for_an_erased_shop_is_not_applied(simulation: Simulation) -> None:
+    store, connection = _shopify(simulation)
+    run = simulation.ask(connection)
+    store.place(person=MARKED)
+    late = simulation.collect()
+    with simulation.database.transaction() as tx:
+        privacy.open_by_hand(tx, simulation.connection(connection), "shop_redact", Subject(), user_id=None)
+    privacy.fulfil_all(simulation.access, None, connection)
+
+    simulation.deliver_all(late)
+    simulation.drain()
+
+    assert simulation.stored(connection) == {}
+    assert {row["state"] for row in simulation.rows("SELECT state FROM deliveries")} == {"parked"}
+    assert simulation.run(run.run_id)["state"] == "stopped"
+
+
+def test_a_shop_that_is_taken_off_while_its_webhooks_are_applied_gets_none_of_them(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, connection = _shopify(simulation)
+    store.place(person=MARKED)
+    simulation.deliver_all()
+    off: list[int] = []
+
+    def take_off_first(*given: Any, **options: Any) -> Any:
+        if not off:
+            off.append(connection)
+            with simulation.database.transaction() as tx:
+                take_off(tx, simulation.access, simulation.connection(connection))
+                drop_key(tx, connection)
+        return write(*given, **options)
+
+    write = drain.apply
+    monkeypatch.setattr(drain, "apply", take_off_first)
+    simulation.drain()
+
+    assert off
+    assert simulation.stored(connection) == {}
+    assert {row["state"] for row in simulation.rows("SELECT state FROM deliveries")} <= {"parked", "dead"}
+    with simulation.database.transaction() as tx:
+        privacy.open_by_hand(tx, simulation.connection(connection), "shop_redact", Subject(), user_id=None)
+    privacy.fulfil_all(simulation.access, None, connection)
+    assert _places_that_name(simulation, "Zebrafink") == []
+
+
+def test_exports_go_after_two_months(simulation: Simulation) -> None:
+    store, connection = _shopify(simulation)
+    order = store.place(person=MARKED)
+    simulation.deliver_all()
+    simulation.drain()
+    _notify(simulation, store, "customers/data_request", orders_requested=[order.id], customer={"id": 1})
+    privacy.fulfil_all(simulation.access, None, connection)
+    context: Any = type("Context", (), {"additional_context": {"access": simulation.access, "ledger": None}})()
+
+    privacy.follow_up(context, 0)
+    assert simulation.scalar("SELECT export IS NOT NULL FROM privacy_requests") is True
+    simulation.rows("UPDATE privacy_requests SET done_at = now() - interval '61 days' RETURNING id")
+    privacy.follow_up(context, 0)
+    assert simulation.scalar("SELECT export IS NULL FROM privacy_requests") is True
+
+
 def test_a_store_that_can_not_be_asked_keeps_the_request_waiting_with_its_reason(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,7 +424,7 @@ def test_a_restored_backup_learns_of_its_erasures_from_the_ledger(simulation: Si
     ledger = tmp_path / "erasures.jsonl"
     privacy.fulfil_all(simulation.access, ledger, connection)
     assert ledger.stat().st_mode & 0o777 == 0o600
-    ledger.write_text(ledger.read_text() + '{"key": "cut o')  # a crash in the middle of a line
+    ledger.write_text('{"key": "cut o' + ledger.read_text())  # a crash in the middle of the line before
     # A backup of before: the request is unknown to it, and the order is whole again.
     simulation.rows("DELETE FROM privacy_requests RETURNING id")
     simulation.rows("DELETE FROM changes RETURNING id")
@@ -329,17 +440,32 @@ def test_a_restored_backup_learns_of_its_erasures_from_the_ledger(simulation: Si
     assert simulation.stored(connection)[str(order.id)][1] is None
 
 
+def test_a_request_that_a_job_gave_up_is_taken_up_again_within_the_hour(simulation: Simulation) -> None:
+    store, connection = _shopify(simulation)
+    _notify(simulation, store, "customers/redact", orders_to_redact=[5])
+    simulation.rows("DELETE FROM procrastinate_jobs RETURNING id")
+    context: Any = type("Context", (), {"additional_context": {"access": simulation.access, "ledger": None}})()
+
+    privacy.follow_up(context, 0)
+
+    assert simulation.rows("SELECT task_name, args FROM procrastinate_jobs") == [
+        {"task_name": "privacy.work", "args": {"connection_id": connection}}
+    ]
+
+
 def test_bodies_that_nobody_could_use_live_14_days(simulation: Simulation) -> None:
-    store = simulation.world.add_store("woocommerce")
-    simulation.connect(store)
+    store, _ = _shopify(simulation)
     store.place(person=MARKED)
     simulation.deliver_all()
     simulation.rows("UPDATE deliveries SET state = 'dead', order_external_id = NULL RETURNING id")
+    store.notify("customers/update", {"id": 7, "last_name": "Zebrafink"})  # of a topic that we have no use for
+    simulation.deliver_all()
+    simulation.drain()
     context: Any = type("Context", (), {"additional_context": {"access": simulation.access}})()
 
     retention.forget_unused(context, 0)
     assert simulation.scalar("SELECT count(*) FROM delivery_bodies") > 0
-    simulation.pass_time(14 * 86_400 + 60)
+    simulation.pass_time(14 * 86_400 - 3_540)  # it runs each hour: none is older than 14 days after it
     retention.forget_unused(context, 0)
 
     assert simulation.scalar("SELECT count(*) FROM delivery_bodies") == 0

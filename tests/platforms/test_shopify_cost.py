@@ -77,7 +77,7 @@ def lines_of(found: Any) -> int:
     return len(json.loads(found.raw)["lineItems"]["nodes"])
 
 
-@pytest.mark.parametrize("cap", [50, 120, 10_000])
+@pytest.mark.parametrize("cap", [5, 17, 50, 120, 10_000])
 def test_pages_shrink_until_they_are_taken_and_stay_so(cap: int) -> None:
     shop, cursor, ids = Shop(cap), None, []
     while True:
@@ -108,6 +108,8 @@ def test_what_can_not_be_made_smaller_is_said(monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(Refused) as listed:
         SHOPIFY.list_page(shop.access, Window(NOW - timedelta(days=7), NOW), None)
+    with pytest.raises(Refused):  # as the probe of what is granted asks
+        SHOPIFY.list_page(shop.access, Window(NOW - timedelta(days=7), NOW), None, size=1)
     with pytest.raises(Refused) as fetched:
         list(SHOPIFY.fetch_orders(shop.access, ["1"]))
 

@@ -114,7 +114,7 @@ PATCHES = (
                 "elif key not in earlier and reading",
             ),
         ),
-        ("tests/orders/test_apply.py",),
+        ("tests/orders/test_apply.py::test_whoever_waited_for_another_writer_does_not_count_its_order_as_created",),
     ),
     Patch(
         "fencing-unchecked",
@@ -145,6 +145,18 @@ PATCHES = (
             ),
         ),
         ("tests/web/test_every_route.py",),
+    ),
+    Patch(
+        "erasure-misses-what-could-not-be-read",
+        "P8: a customer's erasure reaches dead letters",
+        (("webhooks/apply.py", "about = self._about.get(row.id)", "about = None"),),
+        ("tests/orders/test_erase.py",),
+    ),
+    Patch(
+        "broken-webhooks-hidden-by-a-sync",
+        "P9: a broken connection is noticed by us first",
+        (("gateway/connections/model.py", "JUDGED if webhooks else JUDGED | _OF_WEBHOOKS", "JUDGED"),),
+        ("tests/connections/test_health.py",),
     ),
     Patch(
         "deletion-believed",

@@ -18,6 +18,9 @@ from typing import Any, ClassVar
 
 import pytest
 import requests
+from click.testing import CliRunner
+
+from gateway.sandbox.commands import sandbox_commands
 
 ROOT = Path(__file__).parents[2]
 
@@ -203,3 +206,31 @@ def test_it_listens_on_loopback_only_and_refuses_a_taken_port(gateway: Gateway, 
 
     assert done.returncode == 1
     assert f"can't listen on port {taken}" in done.stderr
+
+
+def _command(url: str, *words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(sandbox_commands(lambda _: ("", "")), words, env={"SANDBOX_URL": url})
+    return done.exit_code, done.output
+
+
+def test_faults_and_the_clock_are_set_by_a_command(gateway: Gateway, tmp_path: Path) -> None:
+    with _sandbox(tmp_path / "state.json", gateway.url) as (url, _):
+        code, said = _command(url, "faults", "woocommerce", "lose=2", "5xx=1")
+        ahead = _command(url, "clock", "etsy", "90")
+        shown = _command(url, "faults", "woocommerce")
+        wrong = _command(url, "faults", "woocommerce", "mistake=1")
+
+    assert code == 0
+    assert {"lose\t2", "server_error\t1", "throttle\t0"} <= set(said.splitlines())
+    assert shown == (0, said)
+    assert ahead[0] == 0
+    assert wrong[0] == 1
+    assert "there is no fault called 'mistake'" in wrong[1]
+
+
+def test_a_command_without_a_sandbox_says_how_to_start_one() -> None:
+    code, said = _command("http://127.0.0.1:1", "faults", "etsy")
+
+    assert (code, said) == (
+        1, "Error: No sandbox answers at http://127.0.0.1:1. Start it with: python3 -m gateway run\n",
+    )  # fmt: skip

@@ -1,11 +1,15 @@
 """Settings: all errors at once, secrets from files, nothing secret in what is printed."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from config.settings import MASKED, SettingsError, load_settings
 
+ROOT = Path(__file__).parents[2]
 KEY = "ab12cd34:" + "A" * 43 + "="
 
 
@@ -87,6 +91,14 @@ def test_no_secret_is_in_the_repr_or_in_what_doctor_prints() -> None:
     assert "geheim" not in str(settings.in_force())
 
 
+def test_shopifys_secret_signs_no_cookies() -> None:
+    given = {"DATABASE_URL": "postgresql://h/d", "ENCRYPTION_KEYS": KEY, "SECRET_KEY": "s" * 40}
+
+    with pytest.raises(SettingsError, match="SECRET_KEY is Shopify's client secret"):
+        load_settings({**given, "SHOPIFY_CLIENT_SECRET": "s" * 40}).check_for_serving()
+    load_settings({**given, "SHOPIFY_CLIENT_SECRET": "t" * 40}).check_for_serving()
+
+
 def test_what_serving_needs_is_named_when_it_is_missing() -> None:
     with pytest.raises(SettingsError, match="DATABASE_URL and ENCRYPTION_KEYS not set"):
         load_settings({"SECRET_KEY": "x" * 32}).check_for_serving()
@@ -96,3 +108,15 @@ def test_what_serving_needs_is_named_when_it_is_missing() -> None:
 def test_malformed_encryption_keys_are_refused(keys: str) -> None:
     with pytest.raises(SettingsError, match="ENCRYPTION_KEYS"):
         load_settings({"ENCRYPTION_KEYS": keys})
+
+
+def test_a_command_without_settings_says_in_one_sentence_what_is_missing() -> None:
+    environment = {"PATH": os.environ["PATH"]}
+    words = [sys.executable, "-m", "flask", "--app", "app:create_app", "stores", "list"]
+    done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "Error: DATABASE_URL and SECRET_KEY and ENCRYPTION_KEYS not set; set them,"
+        " or start everything with: python3 -m gateway run\n"
+    )

@@ -65,6 +65,17 @@ def test_what_dies_again_and_again_is_started_less_and_less_often(
     assert [line.rsplit(" in ", 1)[1] for line in terminal.getvalue().splitlines()] == ["0.5 s", "1 s", "2 s"]
 
 
+def test_trouble_is_one_line_at_the_terminal_and_whole_in_the_file(
+    supervisor: Supervisor, terminal: io.StringIO, tmp_path: Path
+) -> None:
+    line = '{"event": "it failed", "level": "error", "error": "no answer\\n\\tis it there?", "at": "now"}'
+    supervisor.start("worker", [sys.executable, "-c", f"print({line!r}, flush=True); import time; time.sleep(60)"])
+
+    assert supervisor.wait_until(lambda: "failed" in terminal.getvalue(), timeout_seconds=20)
+    assert terminal.getvalue() == "worker | it failed level=error error=no answer\n"
+    assert "is it there?" in (tmp_path / "log").read_text()
+
+
 def test_a_missing_program_is_told_and_tried_again(supervisor: Supervisor, terminal: io.StringIO) -> None:
     supervisor.start("worker", ["no-such-program"])
 

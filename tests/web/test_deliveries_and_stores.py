@@ -54,6 +54,18 @@ def test_a_delivery_shows_its_headers_without_signatures_and_secrets(browser, wo
     assert "orders/create" in page
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"note":"\\ud800"}', b'"\\u0000"', b"\xff\xfe", b'{"n":' + b"9" * 5000 + b"}", b"[" * 5000, b""]
+)
+def test_a_body_of_any_kind_has_its_page(browser, world, maya, body):
+    delivery = world.delivery(maya, world.store(maya), body=body, state="dead", problem="webhook.body_not_json")
+
+    answer = browser.get(f"/deliveries/{delivery}")
+
+    assert answer.status_code == 200
+    assert "Body as received" in answer.text or not body
+
+
 def test_a_body_is_shown_pretty_and_as_received(browser, world, maya):
     delivery = world.delivery(maya, world.store(maya), body='{"a":[1,"é<b>"]}'.encode())
 
@@ -181,15 +193,54 @@ def test_a_stored_problem_is_told_with_its_facts(application, code, detail, says
 
 
 def test_a_store_that_needs_it_leads_back_to_its_consent_page(world, maya, browser):
-    world.store(maya, "Woo", "woocommerce", state="action_needed", base_url="https://shop.example/wp-json")
+    world.store(maya, "Woo", "woocommerce", state="action_needed", state_problem="keys.wrong",
+                base_url="https://shop.example/wp-json")  # fmt: skip
     world.store(maya, "Etsy", "etsy", state="disconnected")
     world.store(maya, "Fine", "woocommerce", base_url="https://fine.example/wp-json")
 
     page = browser.get("/stores").text
 
-    assert page.count("Connect again") == 2
-    assert "/stores/connect/woocommerce?url=https://shop.example/wp-json" in page
-    assert "fine.example/wp-json" not in page
+    links = re.findall(r'href="(/stores/\d+/reconnect)"', page)
+    assert len(links) == 2
+    assert [browser.get(link).headers["Location"] for link in links] == [
+        "/install/etsy", "/stores/connect/woocommerce?url=https://shop.example",
+    ]  # fmt: skip
+    assert page.count("Reconnect") == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "problem", "sentence", "button"),
+    [
+        ("connected", None, "Orders arrive as they should.", None),
+        ("degraded", "connection.webhooks_missed", "Webhooks are being lost.", "Repair"),
+        ("degraded", "connection.webhooks_silent", "The store has fallen silent.", "Repair"),
+        ("degraded", "connection.clock_off", "This store&#39;s clock and ours differ.", "Repair"),
+        ("degraded", "connection.access_runs_out", "Our access to this store runs out soon.", "Reconnect"),
+        ("action_needed", "connection.token_revoked", "The store no longer accepts our key.", "Reconnect"),
+        ("action_needed", "connection.permission_missing", "The store does not let us read orders.",
+         "Grant permission"),
+        ("action_needed", "connection.shop_frozen", "The shop is frozen or locked.", "Repair"),
+        ("action_needed", "store.firewall", "A firewall turns us away.", "Repair"),
+        ("disconnected", "connection.shop_gone", "The shop can&#39;t be found.", "Reconnect"),
+        ("disconnected", None, "This store is not connected; its orders are kept.", "Reconnect"),
+    ],
+)  # fmt: skip
+def test_a_state_is_one_sentence_and_one_button(world, maya, browser, state, problem, sentence, button):
+    world.store(maya, state=state, state_problem=problem, state_detail="9")
+
+    page = browser.get("/stores").text
+    shown = page.partition('<div class="run-state">')[2].partition("</div>")[0]
+
+    assert re.findall(r"<span>([^<]+)</span>", shown) == [sentence]
+    found = [word for word in ("Repair", "Reconnect", "Grant permission") if word in shown]
+    assert found == ([button] if button else [])
+    assert ("Why, and what to do" in page) is (problem is not None)
+
+
+def test_another_accounts_store_is_not_reconnected(world, maya, browser):
+    theirs = world.store(world.user("eve@example.com", account="Eve's"), "Their shop", state="action_needed")
+
+    assert browser.get(f"/stores/{theirs}/reconnect").status_code == 404
 
 
 def test_every_page_says_that_a_store_needs_somebody(browser, world, maya):
@@ -203,3 +254,10 @@ def test_every_page_says_that_a_store_needs_somebody(browser, world, maya):
     for path in ("/orders", "/deliveries", "/settings", "/orders/sync"):
         assert "A store needs you: its orders may be late." in browser.get(path).text, path
     assert "needs you" not in browser.get("/stores").text.replace("A store that needs you", "")
+
+    # Taken off by the platform is still somebody's business; taken off here is not.
+    world.sql("UPDATE connections SET state = 'disconnected', state_problem = 'connection.shop_gone' WHERE id = :id",
+              id=store)  # fmt: skip
+    assert "A store needs you" in browser.get("/orders").text
+    world.sql("UPDATE connections SET state_problem = NULL WHERE id = :id", id=store)
+    assert "A store needs you" not in browser.get("/orders").text

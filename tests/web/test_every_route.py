@@ -12,7 +12,7 @@ from tests.web.world import NOON
 
 SECRET = "Secretive Sam"
 PUBLIC = {
-    "/login", "/healthz", "/readyz", "/api/docs", "/api/docs/openapi.json", "/install/woocommerce/callback",
+    "/login", "/healthz", "/readyz", "/metrics", "/api/docs", "/api/docs/openapi.json", "/install/woocommerce/callback",
     "/install/shopify", "/install/shopify/callback", "/invitation", "/forgot", "/reset",
     "/sign-up", "/welcome",
 }  # fmt: skip

@@ -38,9 +38,22 @@ def test_nothing_of_etsys_older_than_a_day_is_shown(world, maya, shop, browser):
 
     assert "Read more than a day ago" in listed
     assert "Too old to be shown" in page
-    for shown in (listed, page):
+    found = browser.get("/settings/privacy", query_string={"store": shop, "q": "3601"}).text
+    for shown in (listed, page, found):
         assert "Ines Moreau" not in shown
         assert "3601" in shown
+
+
+def test_etsys_trademark_is_named_wherever_its_content_is_shown(world, maya, browser):
+    own = world.order(maya, world.store(maya), "#1001")
+    notice = "The term &#39;Etsy&#39; is a trademark of Etsy, Inc."
+    for path in ("/orders", f"/orders/{own}", "/stores"):
+        assert notice not in browser.get(path).text.replace("'", "&#39;"), path
+
+    theirs = an_order(world, maya, world.store(maya, "Etsy shop", "etsy"), "3601", 1)
+    for path in ("/orders", f"/orders/{theirs}", "/stores"):
+        assert notice in browser.get(path).text.replace("'", "&#39;"), path
+    assert notice not in browser.get(f"/orders/{own}").text.replace("'", "&#39;")
 
 
 def test_other_platforms_orders_have_no_such_age(world, maya, browser):

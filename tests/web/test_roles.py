@@ -130,6 +130,33 @@ def test_buttons_that_one_may_not_use_are_not_there(by_role):
     assert "Privacy" not in by_role["manager"][0].get("/settings").text
 
 
+def test_lists_that_name_people_are_noted_with_how_many(by_role, world):
+    manager, headers = by_role["manager"]
+    _, viewers = by_role["viewer"]
+    owner, _ = by_role["owner"]
+    for paths, by in (
+        (("/api/v1/orders", f"/api/v1/orders/{by_role['order']}/changes", "/api/v1/changes"), headers),
+        (("/api/v1/orders",), viewers),  # sees nobody
+        (("/api/v1/orders?q=nobody",), headers),
+    ):
+        for path in paths:
+            assert manager.get(path, headers=by).status_code == 200
+    owner.get(f"/settings/privacy?store={by_role['store']}&q=1001")
+
+    rows = world.sql(
+        "SELECT u.email, a.action, a.subject_id, a.by_api FROM audit a JOIN users u ON u.id = a.user_id ORDER BY a.id"
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        ("manager@example.com", "orders", 1, True),
+        ("manager@example.com", "changes", by_role["order"], True),
+        ("manager@example.com", "feed", 1, True),
+        ("owner@example.com", "search", 1, False),
+    ]
+    page = owner.get("/settings/audit").text
+    assert "1 order in a list" in page
+    assert "1 order, looked for under Privacy" in page
+
+
 def test_each_look_at_a_person_is_noted_with_who_and_how(by_role, world):
     manager, headers = by_role["manager"]
     viewer, _ = by_role["viewer"]

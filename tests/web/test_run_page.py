@@ -158,7 +158,7 @@ def test_waiting_is_told_with_the_time_left_and_why(browser, world, maya, second
         ({"verdict": "incomplete", "expected": 12, "problem_detail": "the platform counts 12 orders, 11 were listed",
           "checkpoint": json.dumps({"gaps": [["2026-11-20T10:03:07+00:00", "2026-11-20T10:03:08+00:00", 2, 1]]})},
          ["It counts 12 orders, 11 were listed: 1 is missing.",
-          "Of the orders updated at 20 Nov 2026, 19:03:07", "it counts 2 and lists 1."]),
+          "Of the orders updated at 20 Nov 2026, 10:03:07", "it counts 2 and lists 1."]),
         ({"verdict": "unknown", "problem_detail": verdict.LISTED_ONCE},
          ["so many calls a day that a catch-up lists once."]),
         ({"verdict": "unknown", "problem_detail": "each listing differed from the one before"},

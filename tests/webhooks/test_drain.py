@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg import OperationalError, errors
 from sqlalchemy import text
 
+from gateway.db.engine import cursor
 from gateway.domain.scope import AccountScope
 from gateway.orders.payloads import place_of_delivery
 from tests.webhooks.conftest import Gateway
@@ -75,6 +78,45 @@ def test_amounts_and_dates_that_do_not_parse_fail_that_order_alone(gateway: Gate
     assert _numbers(gateway) == [before["number"], after["number"]]
     detail = gateway.simulation.rows("SELECT problem_detail FROM deliveries ORDER BY id")[1]["problem_detail"]
     assert next(iter(change)) in detail or "quantity" in detail
+
+
+_LINE = {"id": 1, "name": "Tea", "sku": "T", "product_id": 1, "subtotal": "1.00", "total": "1.00", "total_tax": "0"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "a\x00b"}, {"id": "a\ud800b"}, {"id": "x" * 20_000}, {"id": 10**4000},
+        {"number": "\x00"}, {"number": "".join(map(str, range(4000)))}, {"currency": "\x00"}, {"status": "\ud800"},
+        {"total": "1e-999999"}, {"total": "9" * 400 + "e-400"}, {"total": "0." + "1" * 5000},
+        {"date_created_gmt": "0001-01-01T00:00:00+14:00"}, {"date_modified_gmt": "9999-12-31T23:59:59-14:00"},
+        {"line_items": [{**_LINE, "quantity": 10**12}]}, {"line_items": [{**_LINE, "quantity": "1e999999999"}]},
+        {"line_items": [{**_LINE, "quantity": "1e-30", "total": "900000000000000", "subtotal": "900000000000000"}]},
+        {"line_items": [{**_LINE, "quantity": 10**4000}]}, {"line_items": [{**_LINE, "quantity": "sNaN"}]},
+        {"line_items": [{**_LINE, "sku": " ".join(f"{n:x}" for n in range(200_000))}]},
+        {"line_items": [{**_LINE, "quantity": 2_000_000_000}, {**_LINE, "id": 2, "quantity": 2_000_000_000}]},
+        {"billing": {"first_name": " ".join(f"{n:x}" for n in range(200_000))}},
+        {"billing": {"email": "x" * 100_000}}, {"customer_id": {"a": [1]}}, {"customer_id": 10**4000},
+        {"meta_data": {"a": 1}}, {"line_items": [{**_LINE, "meta_data": [{"key": None, "display_key": {"a": 1}}]}]},
+    ],
+    ids=lambda change: str(change)[:60],
+)  # fmt: skip
+def test_no_order_however_strange_stops_its_neighbours(gateway: Gateway, change: dict[str, Any]) -> None:
+    before = gateway.send_order()
+    gateway.send_order(**change)
+    after = gateway.send_order()
+
+    gateway.simulation.drain()
+
+    numbers = _numbers(gateway)
+    assert {before["number"], after["number"]} <= set(numbers)
+    state, outcome, problem = _outcomes(gateway)[1]
+    if state != "done":
+        assert (state, problem) in {("dead", "payload.field"), ("dead", "webhook.no_order_id")}, (
+            state,
+            outcome,
+            problem,
+        )
 
 
 def test_a_5_mb_order_with_500_lines_works(gateway: Gateway) -> None:
@@ -155,6 +197,27 @@ def test_parked_deliveries_are_applied_once_their_shop_is_known(
     gateway.simulation.drain()
 
     assert gateway.simulation.stored(connection) == gateway.simulation.truth(connection)
+
+
+def test_what_comes_for_a_disconnected_store_waits_until_it_is_connected_again(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "HOUSEKEEPING_SECONDS", -1.0)
+    shop = gateway.simulation.world.add_store("shopify")
+    connection = gateway.simulation.connect(shop)
+    states = "UPDATE connections SET state = :state WHERE id = :id RETURNING id"
+    gateway.simulation.rows(states, state="disconnected", id=connection)
+    shop.place()
+    gateway.simulation.deliver_all()
+    gateway.simulation.drain()
+    assert {(state, problem) for state, _, problem in _outcomes(gateway)} == {("parked", "store.not_connected")}
+    assert gateway.simulation.stored(connection) == {}
+
+    gateway.simulation.rows(states, state="connected", id=connection)
+    gateway.simulation.drain()
+
+    assert gateway.simulation.stored(connection) == gateway.simulation.truth(connection)
+    assert {problem for _, _, problem in _outcomes(gateway)} == {None}
 
 
 def test_a_deletion_is_not_believed_but_read(gateway: Gateway) -> None:
@@ -240,8 +303,12 @@ def _forget_unless_dying(tx: Any, batch: int) -> None:
         _forget(tx, batch)
 
 
-def test_a_failing_statement_is_bisected_until_the_guilty_one_fails_alone(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+_TOO_LONG_FOR_A_SEARCH = "SELECT to_tsvector('simple', string_agg(n::text, ' ')) FROM generate_series(1, 500000) n"
+
+
+@pytest.mark.parametrize("failure", ["a statement", "a statement of the driver's", "a limit", "a mistake of ours"])
+def test_whatever_one_order_makes_fail_is_halved_until_the_guilty_one_fails_alone(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
     orders = [gateway.send_order() for _ in range(9)]
     guilty = str(orders[4]["id"])
@@ -249,15 +316,47 @@ def test_a_failing_statement_is_bisected_until_the_guilty_one_fails_alone(
 
     def strict(tx: Any, readings: Any, **options: Any) -> Any:
         if any(reading.external_id == guilty for reading in readings):
-            tx.execute(text("SELECT 1 / 0"))
+            if failure == "a mistake of ours":
+                raise KeyError("line_items")
+            if failure == "a statement":
+                tx.execute(text("SELECT 1 / 0"))
+            with cursor(tx) as driver:
+                # 22P02 in the one case, 54000 in the other: the class of a connection that broke, to psycopg.
+                driver.execute("SELECT 'x'::int" if "driver" in failure else "SELECT repeat('xy ', 900000)::tsvector")
+                driver.execute(
+                    "SELECT to_tsvector('simple', string_agg(n::text, ' ')) FROM generate_series(1, 500000) n"
+                )
         return apply(tx, readings, **options)
 
     monkeypatch.setattr(drain, "apply", strict)
     gateway.simulation.drainer.drain_once()
 
     assert len(_numbers(gateway)) == 8
-    row = gateway.simulation.rows("SELECT state, attempts, problem FROM deliveries WHERE outcome IS NULL")[0]
+    row = gateway.simulation.rows(
+        "SELECT state, attempts, problem, problem_detail FROM deliveries WHERE outcome IS NULL"
+    )[0]
+    assert "test_drain.py:" in row.pop("problem_detail")
     assert row == {"state": "waiting", "attempts": 1, "problem": "internal.unexpected"}
+
+
+@pytest.mark.parametrize("failure", [OperationalError, errors.DeadlockDetected, errors.SerializationFailure])
+def test_what_no_order_is_to_blame_for_is_done_again_with_the_whole_batch(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, failure: type[psycopg.Error]
+) -> None:
+    for _ in range(3):
+        gateway.send_order()
+
+    def unlucky(*_: Any, **__: Any) -> Any:
+        raise failure("not this time")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(drain, "apply", unlucky)
+        with pytest.raises(failure):
+            gateway.simulation.drainer.drain_once()
+    gateway.simulation.drain()
+
+    assert [(state, problem) for state, _, problem in _outcomes(gateway)] == [("done", None)] * 3
+    assert gateway.simulation.scalar("SELECT max(attempts) FROM deliveries") == 0
 
 
 def test_two_drainers_share_the_line_and_count_each_order_once(gateway: Gateway) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from werkzeug.test import EnvironBuilder
 
-from gateway.domain.problems import CATALOGUE
+from gateway.domain.problems import CATALOGUE, DATABASE_AWAY, NeedsOperator
 from gateway.orders.payloads import place_of_delivery
 from tests.webhooks.conftest import Gateway
 from webhooks.directory import Busy
@@ -88,6 +89,9 @@ def test_an_unknown_woocommerce_address_is_answered_404(gateway: Gateway) -> Non
 
     assert gateway.simulation.post("/webhooks/woocommerce/stranger", gateway.headers(body), body) == 404
     assert gateway.simulation.post("/webhooks/nobody", gateway.headers(body), body) == 404
+    status, _, told = _answer(gateway, _environ(gateway, body, PATH_INFO="/webhooks/woocommerce/stranger"))
+    assert (status, json.loads(told)["type"]) == (404, "urn:problem:webhook.address_unknown")
+    assert _stored(gateway) == 0
 
 
 @pytest.mark.parametrize("key", ["\x00", "a\x00b", "é", "a b", "x" * 5000, "..", "%2e%2e", "'--"])
@@ -97,12 +101,76 @@ def test_a_strange_woocommerce_address_is_unknown_and_no_fault_of_ours(gateway: 
     assert gateway.simulation.post(f"/webhooks/woocommerce/{key}", headers, b"{}") == 404
 
 
+@pytest.mark.parametrize("key", ["\x00", "\xff", "x" * 5000, ""])
+def test_a_ping_to_a_strange_address_is_unknown_and_no_fault_of_ours(gateway: Gateway, key: str) -> None:
+    assert gateway.simulation.post(f"/webhooks/woocommerce/{key}", {}, b"webhook_id=1") == 404
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "yesterday", "2026-09-01T12:00:00"]
+)
+def test_a_time_that_is_none_is_left_out_and_the_webhook_taken(gateway: Gateway, moment: str) -> None:
+    shop = gateway.simulation.world.add_store("shopify")
+    shop.place()
+    request = gateway.simulation.collect()[0]
+    headers = {**dict(request.headers), "X-Shopify-Triggered-At": moment}
+
+    assert gateway.simulation.post(request.path, headers, request.body) == 200
+    assert gateway.delivery()["observed_at"] is None
+
+
+def test_a_mistake_of_ours_is_answered_503_and_never_4xx(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken(*_: Any, **__: Any) -> None:
+        raise KeyError("secret")
+
+    monkeypatch.setattr(type(gateway.simulation.directory), "look_up", mistaken)
+
+    status, headers, body = _answer(gateway, _environ(gateway, b"{}"))
+
+    assert (status, headers["Retry-After"]) == (503, "5")
+    assert json.loads(body)["type"] == "urn:problem:internal.unexpected"
+
+
+def _wished(gateway: Gateway) -> bool:
+    gateway.simulation.writer.close()  # writes what it has noted
+    return bool(gateway.simulation.scalar("SELECT catch_up_wanted_at IS NOT NULL FROM connections"))
+
+
+def test_a_webhook_that_was_too_large_is_followed_by_a_catch_up(gateway: Gateway) -> None:
+    gateway.send(b'{"id":1}')
+    assert _answer(gateway, _environ(gateway, b"", CONTENT_LENGTH=str(10 * 2**20 + 1)))[0] == 413
+
+    assert _wished(gateway)
+
+
+def test_a_webhook_that_came_while_nothing_could_be_looked_up_is_followed_by_a_catch_up(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.send(b'{"id":1}')
+    with monkeypatch.context() as patched:
+        patched.setattr("webhooks.directory.LIVES_SECONDS", -1.0)  # the database was away for so long
+        patched.setattr(type(gateway.simulation.directory), "_read", _away)
+        assert gateway.send(b'{"id":2}') == 503
+
+    assert _wished(gateway)
+
+
+def _away(*_: Any) -> None:
+    raise NeedsOperator(DATABASE_AWAY, "away")
+
+
 def test_a_ping_is_answered_exactly_200_and_not_stored(gateway: Gateway) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
 
     assert gateway.simulation.post(gateway.path, headers, b"webhook_id=1") == 200
     assert gateway.simulation.post("/webhooks/woocommerce/stranger", headers, b"webhook_id=1") == 404
     assert _stored(gateway) == 0
+
+
+def test_head_is_answered_without_a_body(gateway: Gateway) -> None:
+    status, headers, body = _answer(gateway, _environ(gateway, b"", REQUEST_METHOD="HEAD"))
+
+    assert (status, headers["Allow"], body) == (405, "POST", b"")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "PATCH"])
@@ -201,6 +269,19 @@ def test_a_look_up_that_fails_is_answered_503_and_never_4xx(gateway: Gateway, mo
     monkeypatch.setattr(type(gateway.simulation.directory), "look_up", busy)
 
     assert gateway.send(b'{"id":1}') == 503
+
+
+def test_a_look_up_that_never_ends_is_given_up_in_time(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    stands_still = threading.Event()
+    monkeypatch.setattr("webhooks.directory.LOOK_UP_SECONDS", 0.05)
+    monkeypatch.setattr(type(gateway.simulation.directory), "_read", lambda *_: stands_still.wait(60))
+    gateway.simulation.directory._entries.clear()
+
+    status, headers, body = _answer(gateway, _environ(gateway, b"{}"))
+    stands_still.set()
+
+    assert (status, headers["Retry-After"]) == (503, "5")
+    assert json.loads(body)["type"] == "urn:problem:internal.database_away"
 
 
 def test_an_unknown_shopify_shop_is_stored_and_parked(gateway: Gateway) -> None:

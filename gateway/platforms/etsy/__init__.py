@@ -27,6 +27,7 @@ PLATFORM = Platform(
         # API Terms of Use, updated 2025-06-16: all but listings at most 24 hours older than at Etsy when displayed.
         shown_for=timedelta(hours=24),
         # The same: on termination the data may not be used any more.
+        tokens_live=timedelta(days=90),
         purged_on_disconnect=True,
     ),
     address=hooks.address,

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from gateway.platforms.base import BulkImport, Capabilities, Platform
-from gateway.platforms.shopify import bulk, client, hooks, install, orders
+from gateway.platforms.shopify import bulk, client, hooks, install, orders, subscriptions
 
 PLATFORM = Platform(
     key="shopify",
@@ -22,6 +22,7 @@ PLATFORM = Platform(
         by_id_share=0.16,
         denies_parts=True,
         relist_deletes=True,
+        tokens_live=timedelta(days=90),
     ),
     address=hooks.address,
     verify=hooks.verify,
@@ -35,9 +36,9 @@ PLATFORM = Platform(
     count=client.count,
     shop=client.shop,
     refresh=install.refresh,
-    subscribe=install.subscribe,
-    list_subscriptions=install.list_subscriptions,
-    unsubscribe=install.unsubscribe,
+    subscribe=subscriptions.subscribe,
+    list_subscriptions=subscriptions.list_subscriptions,
+    unsubscribe=subscriptions.unsubscribe,
     classify=client.classify,
     bucket=lambda connection_id, app: f"shopify:{connection_id}",
     budget=client.budget,

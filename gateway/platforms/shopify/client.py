@@ -35,7 +35,7 @@ LINES = 10
 MOST_WHOLE = 100
 BY_ID = (10, LINES, 500.0)
 """Orders asked for by id at once to begin with, the lines of each, and what that may cost."""
-SMALLEST = (10, 5)
+FEW, FEWEST_LINES = 10, 5
 """50 orders of 10 lines to begin with; 10 of 5 stays under the cap of 1,000 by every known reading of the costs."""
 
 _PERSONAL = frozenset({"email", "phone", "billingAddress", "shippingAddress", "note", "customAttributes", "customer"})
@@ -176,11 +176,11 @@ def list_page(access: StoreAccess, window: Window, cursor: Cursor | None, *, siz
             data, errors, answer = ask(access, queries.ORDERS, variables, cost=float(state["cost"]))
             break
         except TooCostly as error:
-            if (state["first"], state["lines"]) == SMALLEST:
+            if (state["first"], state["lines"]) == (1, FEWEST_LINES):
                 raise
-            smaller = max(SMALLEST[0], int(state["first"] * 900 / error.cost))
-            lines = SMALLEST[1] if smaller == SMALLEST[0] else state["lines"]
-            state.update(first=min(smaller, state["first"]), lines=lines, cost=error.cost)
+            smaller = _smaller(state["first"], error.cost)
+            lines = FEWEST_LINES if smaller <= FEW else state["lines"]
+            state.update(first=smaller, lines=lines, cost=error.cost)
     nodes, following = _nodes(data, answer, state)
     denied = _denied(errors)
     orders = [_found(access, node, answer, denied) for node in nodes]
@@ -196,14 +196,18 @@ def list_heads(access: StoreAccess, window: Window, cursor: Cursor | None) -> Pa
     try:
         data, _, answer = ask(access, queries.HEADS, variables, cost=float(state["cost"]))
     except TooCostly as error:
-        if state["first"] <= SMALLEST[0]:
+        if state["first"] == 1:
             raise
-        smaller = max(SMALLEST[0], int(state["first"] * 900 / error.cost))
-        return list_heads(access, window, {**state, "first": min(smaller, state["first"] - 1), "cost": error.cost})
+        return list_heads(access, window, {**state, "first": _smaller(state["first"], error.cost), "cost": error.cost})
     nodes, following = _nodes(data, answer, state)
     heads = [Head(gid(node.get("id")), updated_at(node), marks(node)) for node in nodes]
     heads = [head for head in heads if head.updated_at is None or head.updated_at in window]
     return Page((), following, answer.observed_at, heads)
+
+
+def _smaller(first: int, cost: float) -> int:
+    """How many to ask for instead, when so many cost so much: fewer each time, at least one."""
+    return max(1, min(int(first * 900 / cost), first - 1))
 
 
 def _nodes(
@@ -267,10 +271,10 @@ def fetch_orders(access: StoreAccess, ids: Sequence[str]) -> Iterator[LookUp]:
         try:
             looks = _by_ids(access, some, lines, cost)
         except TooCostly as error:
-            if (len(some), lines) == (1, SMALLEST[1]):
+            if (len(some), lines) == (1, FEWEST_LINES):
                 raise
-            smaller = min(max(1, int(len(some) * 900 / error.cost)), max(1, len(some) - 1))
-            access.sizes["by id"] = (smaller, SMALLEST[1] if smaller <= SMALLEST[0] else lines, error.cost)
+            smaller = _smaller(len(some), error.cost)
+            access.sizes["by id"] = (smaller, FEWEST_LINES if smaller <= FEW else lines, error.cost)
             continue
         rest = rest[len(some) :]
         yield from looks
@@ -298,6 +302,17 @@ def count(access: StoreAccess, window: Window) -> Count | None:
 
 
 def shop(access: StoreAccess) -> Shop:
-    data, _, _ = ask(access, queries.SHOP, {}, cost=5)
-    row = data["shop"]
+    data, _, answer = ask(access, queries.SHOP, {}, cost=5)
+    row = data.get("shop")
+    if not isinstance(row, dict):
+        raise answer.not_json("it is not a shop")
     return Shop(gid(row["id"]), row["name"], row["myshopifyDomain"], row["currencyCode"], row["ianaTimezone"])
+
+
+def granted(access: StoreAccess) -> tuple[str, ...]:
+    """The scopes that the merchant grants now, which may be fewer than when the tokens were given."""
+    data, _, answer = ask(access, queries.SCOPES, {}, cost=5)
+    scopes = (data.get("currentAppInstallation") or {}).get("accessScopes")
+    if not isinstance(scopes, list):
+        raise answer.not_json("it is not a list of scopes")
+    return tuple(str(scope.get("handle")) for scope in scopes if isinstance(scope, dict))

@@ -77,9 +77,9 @@ def _moment(value: str) -> datetime | None:
     """Triggered-At has nanoseconds; absent or unreadable, the payload's own updated_at stands in, never our clock."""
     try:
         moment = datetime.fromisoformat(value)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return moment.astimezone(UTC) if moment.tzinfo is not None else None
 
 
 def verify(request: HookRequest, secrets: Sequence[str]) -> None:

@@ -1,8 +1,4 @@
-"""Shopify's authorization-code grant for a standalone app, and its tokens (sheet section 4).
-
-Its webhooks are declared with the app (shopify.app.toml), so none is made here: the same topic in both places is
-delivered twice (sheet section 1.4).
-"""
+"""Shopify's authorization-code grant for a standalone app, and its tokens (sheet section 4)."""
 
 from __future__ import annotations
 
@@ -25,7 +21,7 @@ from gateway.domain.problems import (
     Retry,
 )
 from gateway.http import Answer
-from gateway.platforms.base import App, StoreAccess, Subscription, Tokens
+from gateway.platforms.base import App, StoreAccess, Tokens
 from gateway.platforms.shopify.client import base_url
 from gateway.platforms.shopify.hooks import SHOP
 
@@ -171,16 +167,3 @@ def _tokens(answer: Answer) -> tuple[dict[str, str], tuple[str, ...]]:
         {"access_token": access_token, "refresh_token": refresh_token, "expires_at": expires_at.isoformat()},
         tuple(word for word in scope.split(",") if word),
     )
-
-
-# --- webhooks: none of our making ------------------------------------------------------------------------------
-def subscribe(access: StoreAccess, address: str, secret: str) -> Sequence[Subscription]:
-    return ()
-
-
-def list_subscriptions(access: StoreAccess) -> Sequence[Subscription]:
-    return ()
-
-
-def unsubscribe(access: StoreAccess, ids: Sequence[str]) -> None:
-    return None

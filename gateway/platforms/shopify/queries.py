@@ -75,6 +75,28 @@ COUNT = """query Count($query: String!) { ordersCount(query: $query, limit: null
 
 SHOP = """query Shop { shop { id name myshopifyDomain currencyCode ianaTimezone } }"""
 
+SCOPES = """query Scopes { currentAppInstallation { accessScopes { handle } } }"""
+
+SUBSCRIPTIONS = """query Subscriptions($after: String) {
+  webhookSubscriptions(first: 100, after: $after) { pageInfo { hasNextPage endCursor } nodes { id topic uri } }
+}"""
+
+SUBSCRIBE = """mutation Subscribe($topic: WebhookSubscriptionTopic!, $wish: WebhookSubscriptionInput!) {
+  webhookSubscriptionCreate(topic: $topic, webhookSubscription: $wish) {
+    webhookSubscription { id topic uri } userErrors { field message }
+  }
+}"""
+
+RESUBSCRIBE = """mutation Resubscribe($id: ID!, $wish: WebhookSubscriptionInput!) {
+  webhookSubscriptionUpdate(id: $id, webhookSubscription: $wish) {
+    webhookSubscription { id topic uri } userErrors { field message }
+  }
+}"""
+
+UNSUBSCRIBE = """mutation Unsubscribe($id: ID!) {
+  webhookSubscriptionDelete(id: $id) { deletedWebhookSubscriptionId userErrors { field message } }
+}"""
+
 ALL = {
     "orders": ORDERS,
     "heads": HEADS,
@@ -85,4 +107,9 @@ ALL = {
     "bulk begin": BULK_BEGIN,
     "bulk look": BULK_LOOK,
     "everything": everything("updated_at:>='2026-11-01T00:00:00Z'"),
+    "scopes": SCOPES,
+    "subscriptions": SUBSCRIPTIONS,
+    "subscribe": SUBSCRIBE,
+    "resubscribe": RESUBSCRIBE,
+    "unsubscribe": UNSUBSCRIBE,
 }

@@ -50,11 +50,9 @@ def call(
     access: StoreAccess, method: str, path: str, *, params: Mapping[str, str] | None = None, json: object = None
 ) -> Answer:
     """One API call; raises what `classify` makes of a refusal."""
-    carried = keys.way(access.credentials)
-    answer = access.http.call(
-        method, f"{root(access.base_url)}/wc/v3/{path}", params={**(params or {}), **carried.params},
-        json=json, auth=carried.auth,
-    )  # fmt: skip
+    url = f"{root(access.base_url)}/wc/v3/{path}"
+    carried = keys.way(access.credentials, method, url, params or {})
+    answer = access.http.call(method, url, params=carried.params, json=json, auth=carried.auth)
     problem = classify(answer)
     if problem is not None:
         raise refusal(problem, answer)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import msgspec
 
@@ -38,18 +42,42 @@ def checked(key: str, secret: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a call carries its keys: in the Authorization header, or in the query where the host strips that header."""
+    """How a call carries its keys: in the Authorization header, in the query where the host strips that header, or as a
+    signature of the call."""
 
     auth: tuple[str, str] | None
     params: Mapping[str, str]
 
 
-def way(credentials: Mapping[str, str]) -> Way:
+def way(credentials: Mapping[str, str], method: str, url: str, params: Mapping[str, str]) -> Way:
+    """How this call carries its keys; the parameters given are among those of the answer."""
     pair = (credentials["consumer_key"], credentials["consumer_secret"])
-    params = {"_nocache": secrets.token_hex(8)} if credentials.get("fresh") == "query" else {}
-    if credentials.get("auth") == "query":
-        return Way(None, {"consumer_key": pair[0], "consumer_secret": pair[1], **params})
-    return Way(pair, params)
+    fresh = {"_nocache": secrets.token_hex(8)} if credentials.get("fresh") == "query" else {}
+    params = {**params, **fresh}
+    match credentials.get("auth"):
+        case "query":
+            return Way(None, {**params, "consumer_key": pair[0], "consumer_secret": pair[1]})
+        case "signed":
+            return Way(None, {**params, **_signed(pair, method, url, params)})
+        case _:
+            return Way(pair, params)
+
+
+def _signed(pair: tuple[str, str], method: str, url: str, params: Mapping[str, str]) -> dict[str, str]:
+    """OAuth 1.0a without a token, as WooCommerce wants it over plain http (class-wc-rest-authentication.php, 11.1): the
+    secret itself is not sent. The address is signed without its query and without a slash at its end, which is how
+    WordPress's get_home_url() writes the root of a shop with plain permalinks."""
+    parts = urlsplit(url)
+    ours = {
+        "oauth_consumer_key": pair[0], "oauth_nonce": secrets.token_hex(16), "oauth_signature_method": "HMAC-SHA256",
+        "oauth_timestamp": str(int(time.time())),
+    }  # fmt: skip
+    asked = {**dict(parse_qsl(parts.query, keep_blank_values=True)), **params, **ours}
+    listed = "&".join(f"{quote(name, safe='')}={quote(asked[name], safe='')}" for name in sorted(asked))
+    address = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    message = "&".join(quote(part, safe="") for part in (method, address, listed))
+    digest = hmac.new(f"{pair[1]}&".encode(), message.encode(), hashlib.sha256).digest()
+    return {**ours, "oauth_signature": base64.b64encode(digest).decode()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +99,22 @@ def prove(access: StoreAccess, call: Call, *, wait: Callable[[float], None] = ti
     """
     plain = {name: access.credentials[name] for name in ("consumer_key", "consumer_secret")}
     access = replace(access, credentials=plain)
-    strips = False
-    try:
-        first = _read(access, call)
-    except NeedsMerchant as refused:
-        if refused.problem is not TOKEN_REVOKED:
-            raise
-        # Some hosts take the Authorization header away before PHP sees it; then the same keys work as a query.
-        access = replace(access, credentials={**plain, "auth": "query"})
+    # Some hosts take the Authorization header away before PHP sees it; then the same keys work as a query. Over plain
+    # http, which only the operator can allow, WooCommerce takes neither, but signed calls (sheet fact 11).
+    ways = ["header", "query", *(["signed"] if access.base_url.startswith("http://") else [])]
+    refusal: NeedsMerchant | None = None
+    for auth in ways:
+        access = replace(access, credentials=plain if auth == "header" else {**plain, "auth": auth})
         try:
             first = _read(access, call)
-        except NeedsMerchant as again:
-            if again.problem is not TOKEN_REVOKED:
+            break
+        except NeedsMerchant as refused:
+            if refused.problem is not TOKEN_REVOKED:
                 raise
-            raise NeedsMerchant(KEYS_WRONG, refused.detail, **refused.facts) from None
-        strips = True
+            refusal = refusal or refused
+    else:
+        assert refusal is not None
+        raise NeedsMerchant(KEYS_WRONG, refusal.detail, **refusal.facts) from None
     wait(DATE_SECONDS)
     caches = _is_cached(first, _read(access, call))
     if caches:
@@ -94,7 +123,7 @@ def prove(access: StoreAccess, call: Call, *, wait: Callable[[float], None] = ti
         wait(DATE_SECONDS)
         if _is_cached(first, _read(access, call)):
             raise NeedsMerchant(STORE_CACHED, "the same Date twice, in spite of a query that never repeats")
-    return Proof(access.credentials, strips, caches)
+    return Proof(access.credentials, access.credentials.get("auth") == "query", caches)
 
 
 def may_write(access: StoreAccess, call: Call) -> bool:

@@ -122,6 +122,8 @@ def _line(entry: Payload, decimals: int) -> LineItem:
     # `price` is a float such as 3.3333333333333335 (capture woocommerce-pairs/08) and is not read at all.
     before_discounts = total if subtotal is None else subtotal
     unit = before_discounts / quantity if quantity else before_discounts
+    if abs(unit) >= Decimal("1e15"):
+        raise fields.refuse("quantity", "the price of one is not an amount")
     return LineItem(
         id=fields.identity(entry),
         title=fields.text(entry, "name"),
