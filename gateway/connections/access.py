@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import requests
 from sqlalchemy import Connection as Transaction
@@ -52,6 +53,8 @@ class Access:
     """Whether stores may have private addresses and answer without TLS."""
     payloads: Payloads = field(init=False)
     _unblocked: dict[str, float] = field(default_factory=dict)
+    _sizes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """What adapters learnt of each store, as long as this process lives."""
     _sessions: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
@@ -110,6 +113,7 @@ class Access:
             credentials=credentials,
             app=self.app,
             http=Http(session or self._session(), before, after, read_seconds),
+            sizes=self._sizes.setdefault(connection.id, {}),
         )
 
     def _blocked_for(self, bucket: str) -> float:
