@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,6 +43,7 @@ from gateway.domain.problems import (
     Retry,
 )
 from gateway.domain.window import Window, ceil_second, floor_second
+from gateway.http import Answer
 from gateway.orders.apply import Removal, apply, foresee, remove
 from gateway.orders.lookups import judge
 from gateway.orders.reading import Reading, read_order
@@ -72,6 +74,9 @@ MAX_FAILURES = 8
 """Failures in a row without a page of progress, after which the run stops and says so."""
 
 DISPATCH_SECONDS = 2.0
+
+SIGN_SECONDS = 15.0
+"""How often a run that waits for answers says that it lives; FROZEN_AFTER is eight times as long."""
 
 
 class _Yield(Exception):
@@ -131,8 +136,8 @@ class Runner:
         """Go on from the checkpoint to a verdict, or leave the run waiting or stopped with its reason."""
         self._state = {
             "slices": [], "slice": 0, "verdicts": [], "cursor": None, "pass": 1, "attempt": 1, "known": None,
-            "tail": None, "tail_until": None, "equal": 0, "sample_from": None, "after": "", "stretch": "", "gaps": [],
-            "failures": 0, "waits": 0, "skew_ms": 0,
+            "tail": None, "tail_until": None, "counted": None, "equal": 0, "sample_from": None, "after": "",
+            "stretch": "", "gaps": [], "failures": 0, "waits": 0, "skew_ms": 0,
             **self.taken.checkpoint,
         }  # fmt: skip
         life = self.access.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -167,6 +172,7 @@ class Runner:
         assert connection is not None
         self._connection = connection
         self._store = self.access.store(connection, purpose=_purpose(self.taken))
+        self._store.http.after = self._after(self._store.http.after)
         if self.taken.is_new:
             self._freeze()
         if self.taken.kind in ("retry", "settle"):
@@ -478,11 +484,12 @@ class Runner:
 
         How many orders of the slice were seen, and the verdict; None: list once more.
         """
-        if self._state["tail_until"] is not None:
-            self._list_tail()  # it was cut short: what is left of it comes before anything is counted
-        if self.taken.kind != "preview":
-            self._look_up_unlisted(part)
-        counted = self._count(part)
+        if self._state["tail_until"] is not None and self._state["counted"] is not None:
+            counted: Count | None = Count(*self._state["counted"])  # what came after it was cut short, and goes on
+        else:
+            if self.taken.kind != "preview":
+                self._look_up_unlisted(part)
+            counted = self._count(part)
         for _ in range(MOST_COMPARED):
             if not self._lists_once:
                 # After the count, so that what left the slice before it is known to have left.
@@ -518,7 +525,9 @@ class Runner:
         return all(0 < gap.counted - gap.seen <= self._seen(part, gap.window).singly for gap in found)
 
     def _count(self, part: slices.Slice) -> Count | None:
-        return None if part.by_placed else REGISTRY[self._connection.platform].count(self._store, part.window)
+        counted = None if part.by_placed else REGISTRY[self._connection.platform].count(self._store, part.window)
+        self._state["counted"] = None if counted is None else [counted.orders, counted.exact]
+        return counted
 
     def _seen(self, part: slices.Slice, window: Window | None = None) -> verdict.Seen:
         with self.access.database.transaction() as tx:
@@ -584,6 +593,26 @@ class Runner:
             raise looked.cut_short
         if interrupted:
             raise _Yield
+
+    def _after(self, after: Callable[[Answer], None] | None) -> Callable[[Answer], None]:
+        """With each answer a sign of life: a page of a slow store may take longer than a worker may be silent, and one
+        that is overtaken for it would be overtaken for ever."""
+        signed = time.monotonic()
+
+        def sign(answer: Answer) -> None:
+            nonlocal signed
+            if after is not None:
+                after(answer)
+            if time.monotonic() - signed >= SIGN_SECONDS:
+                signed = time.monotonic()
+                with self.access.database.transaction() as tx:
+                    tx.execute(
+                        text("UPDATE sync_runs SET seen_at = now() WHERE id = :id AND fence = :fence"
+                             " AND state = 'running'"),
+                        {"id": self.taken.id, "fence": self.taken.fence},
+                    )  # fmt: skip
+
+        return sign
 
     def _progressed(self, **changes: Any) -> dict[str, Any]:
         """The checkpoint after some progress: whatever failed or waited before it is over."""

@@ -25,8 +25,9 @@ from gateway.platforms.base import App, StoreAccess
 from gateway.vault import Vault
 
 REFRESH_BEFORE = timedelta(minutes=5)
-PATIENCE_SECONDS = 5.0
-"""Waiting longer than this for a platform's budget is the caller's decision, and is shown as waiting."""
+PATIENCE_SECONDS = 6.0
+"""Waiting longer than this for a platform's budget is the caller's decision, and is shown as waiting. A full bucket of
+Shopify's is full again so long after a page of heads: shorter, and a run would never come to read what they show."""
 
 LOOK_AGAIN_SECONDS = 1.0
 
