@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,11 +44,13 @@ from gateway.domain.problems import (
     Retry,
 )
 from gateway.domain.window import Window, ceil_second, floor_second
+from gateway.http import Answer
 from gateway.orders.apply import Removal, apply, foresee, remove
 from gateway.orders.lookups import judge
 from gateway.orders.reading import Reading, read_order
+from gateway.orders.rereads import Wish, want
 from gateway.platforms import REGISTRY, fields
-from gateway.platforms.base import Cursor, Found, Gone, Head, Hidden, LookUp, Page, StoreAccess
+from gateway.platforms.base import Count, Cursor, Found, Gone, Head, Hidden, LookUp, Page, StoreAccess
 
 log = structlog.get_logger("backfill.runner")
 
@@ -65,10 +68,16 @@ SAMPLED = 0.01
 
 MOST_SAMPLED_AT_ONCE = 100
 
+MOST_COMPARED = 5
+"""Counts asked for, one after the other, while orders change between the count and what is compared with it."""
+
 MAX_FAILURES = 8
 """Failures in a row without a page of progress, after which the run stops and says so."""
 
 DISPATCH_SECONDS = 2.0
+
+SIGN_SECONDS = 15.0
+"""How often a run that waits for answers says that it lives; FROZEN_AFTER is eight times as long."""
 
 
 class _Yield(Exception):
@@ -128,8 +137,8 @@ class Runner:
         """Go on from the checkpoint to a verdict, or leave the run waiting or stopped with its reason."""
         self._state = {
             "slices": [], "slice": 0, "verdicts": [], "cursor": None, "pass": 1, "attempt": 1, "known": None,
-            "tail": None, "equal": 0, "sample_from": None, "after": "", "stretch": "", "gaps": [], "failures": 0,
-            "bulk": None,
+            "tail": None, "tail_until": None, "counted": None, "equal": 0, "sample_from": None, "after": "",
+            "stretch": "", "gaps": [], "failures": 0, "waits": 0, "skew_ms": 0, "bulk": None,
             **self.taken.checkpoint,
         }  # fmt: skip
         life = self.access.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -164,6 +173,7 @@ class Runner:
         assert connection is not None
         self._connection = connection
         self._store = self.access.store(connection, purpose=_purpose(self.taken))
+        self._store.http.after = self._after(self._store.http.after)
         if self.taken.is_new:
             self._freeze()
         if self.taken.kind in ("retry", "settle"):
@@ -194,6 +204,7 @@ class Runner:
             window = runs.window_of_days(self.taken.days, now, connection.skew)
         elif self.taken.kind == "catch_up" and not self.taken.deep:
             window = catch_up.window_since(connection, now)
+        self._state["skew_ms"] = int(connection.skew.total_seconds() * 1000)
         self._probe_granted(window)
         expected: int | None = None
         if self.taken.kind not in ("retry", "settle"):
@@ -287,7 +298,13 @@ class Runner:
             coming: Future[Page] | None = ahead.submit(ask, self._store, part.window, self._state["cursor"])
             heads_: list[Head] = []
             while coming is not None:
-                page = coming.result()
+                try:
+                    page = coming.result()
+                except Retry:
+                    if heads_:
+                        # Or a budget that never holds what so many pages cost is spent on the first of them for ever.
+                        yield replace(page, heads=_distinct(heads_)), page.cursor
+                    raise
                 reached("after_page_fetch")
                 coming = None
                 if page.cursor is not None:
@@ -295,7 +312,7 @@ class Runner:
                 heads_ += page.heads
                 if page.heads and page.cursor is not None and len(heads_) < HEADS_AT_ONCE:
                     continue
-                yield replace(page, heads=heads_), page.cursor
+                yield replace(page, heads=_distinct(heads_)), page.cursor
                 heads_ = []
 
     def _write(
@@ -304,10 +321,10 @@ class Runner:
     ) -> None:  # fmt: skip
         """Apply a page in ONE transaction with its items, counters and checkpoint; a crash repeats it, uncounted.
         `also`: what else the checkpoint says from then on."""
-        checkpoint = {**self._state, "cursor": following, "failures": 0, **(also or {})}
+        checkpoint = self._progressed(cursor=following, **(also or {}))
         looked = self._whole(page, checkpoint, number) if page.heads else Looked(page.orders, [], [])
         if looked.cut_short is not None:
-            checkpoint = {**self._state, "failures": 0}  # the page comes again, with less to ask for
+            checkpoint = self._progressed()  # the page comes again, with less to ask for
         readings, failed = self._read(looked.found, datetime.now(UTC))
         items = [*looked.items, *failed]
         with self.access.database.transaction() as tx:
@@ -315,11 +332,12 @@ class Runner:
             applied = self._apply(tx, readings)
             remove(tx, looked.removals, source="run", quiet=self.taken.quiet)
             counted = record(tx, self.taken, items + applied, number=number, since=self._connection.installed_at)
+            self._want_failed(tx, items + applied)
             if is_sample:
                 counted["sampled"] = len(applied)
                 counted["drifted"] = sum(item.outcome == "updated" for item in applied)
             reached("inside_page")
-            self._count(tx, counted, checkpoint)
+            self._move_counters(tx, counted, checkpoint)
             self._note_granted(tx, looked.found)
             interrupted = runs.is_outranked(tx, self.taken)
             reached("before_page_commit")
@@ -433,6 +451,13 @@ class Runner:
         ]
         return Looked([look for look in looks if isinstance(look, Found)], removals, items, last, cut_short)
 
+    def _want_failed(self, tx: Transaction, items: Sequence[Item]) -> None:
+        """What fails in a run that nobody asked for is read again singly, for the next one begins after it."""
+        if self.taken.kind in runs.BY_ITSELF:
+            account, connection = self.taken.account_id, self.taken.connection_id
+            want(tx, [Wish(account, connection, item.external_id, "failed in a run", None, None)
+                      for item in items if item.outcome == "failed"])  # fmt: skip
+
     def _read(self, orders: Sequence[Found], received_at: datetime) -> tuple[list[Reading], list[Item]]:
         """Each order as a reading, or as a failed item with its reason: one bad payload stops no page."""
         platform = REGISTRY[self._connection.platform]
@@ -493,20 +518,50 @@ class Runner:
 
         How many orders of the slice were seen, and the verdict; None: list once more.
         """
-        if self.taken.kind != "preview":
-            self._look_up_unlisted(part)
-        counted = REGISTRY[self._connection.platform].count(self._store, part.window) if not part.by_placed else None
-        if self.taken.kind != "preview" and not self._lists_once:
-            # After the count, so that what left the slice before it is known to have left. What changes between the
-            # two makes them differ, and one more listing decides.
-            self._list_tail()
-        seen = self._seen(part)
-        decision = verdict.decide(seen, counted, self._state["attempt"], self._state["known"], once=self._lists_once)
+        if self._state["tail_until"] is not None and self._state["counted"] is not None:
+            counted: Count | None = Count(*self._state["counted"])  # what came after it was cut short, and goes on
+        else:
+            if self.taken.kind != "preview":
+                self._look_up_unlisted(part)
+            counted = self._count(part)
+        for _ in range(MOST_COMPARED):
+            if not self._lists_once:
+                # After the count, so that what left the slice before it is known to have left.
+                self._list_tail()
+            seen = self._seen(part)
+            agrees, is_steady = counted is None or self._agrees(part, seen, counted), True
+            if agrees:
+                break
+            # What changes between the two makes them differ: only a count that stands still shows that rows are lost.
+            before, counted = counted, self._count(part)
+            is_steady = counted == before
+            if is_steady:
+                break
+        decision = verdict.decide(
+            seen, counted, self._state["attempt"], self._state["known"], once=self._lists_once, agrees=agrees,
+            is_steady=is_steady,
+        )  # fmt: skip
         if decision is not None and decision.verdict == "incomplete" and counted is not None:
             whole = gaps.Gap(part.window, counted.orders, seen.listed)
             found = gaps.find(self._counted, lambda window: self._seen(part, window).listed, whole)
             self._state["gaps"] = [*self._state["gaps"], *(gap.to_store() for gap in found)]
         return seen.listed, decision
+
+    def _agrees(self, part: slices.Slice, seen: verdict.Seen, counted: Count) -> bool:
+        """Whether all that is counted was seen. What no list named may be counted all the same, or not: then each
+        second of which more are counted than listed must have as many that were found singly."""
+        if not counted.exact or counted.orders == seen.listed:
+            return True
+        if not seen.listed < counted.orders <= seen.listed + seen.singly:
+            return False
+        whole = gaps.Gap(part.window, counted.orders, seen.listed)
+        found = gaps.find(self._counted, lambda window: self._seen(part, window).listed, whole)
+        return all(0 < gap.counted - gap.seen <= self._seen(part, gap.window).singly for gap in found)
+
+    def _count(self, part: slices.Slice) -> Count | None:
+        counted = None if part.by_placed else REGISTRY[self._connection.platform].count(self._store, part.window)
+        self._state["counted"] = None if counted is None else [counted.orders, counted.exact]
+        return counted
 
     def _seen(self, part: slices.Slice, window: Window | None = None) -> verdict.Seen:
         with self.access.database.transaction() as tx:
@@ -517,18 +572,19 @@ class Runner:
         return counted.orders if counted is not None and counted.exact else None
 
     def _list_tail(self) -> None:
-        """Orders that changed since the window was frozen left it: they are read here."""
-        cursor, self._state["cursor"] = self._state["cursor"], None
+        """Orders that changed since the window was frozen left it: they are read here. One that was cut short goes on
+        where it stopped, or a small budget would be spent on its first pages for ever."""
         frozen = self.taken.window.until - CLOCK_BLUR
-        begin = self._state["tail"] or frozen.isoformat()
+        begin = datetime.fromisoformat(self._state["tail"]) if self._state["tail"] else frozen
         theirs = datetime.now(UTC) - self._connection.skew
-        until = ceil_second(theirs + CLOCK_BLUR)
-        window = Window(datetime.fromisoformat(begin), max(until, datetime.fromisoformat(begin)))
+        if self._state["tail_until"] is None:
+            self._state.update(cursor=None, tail_until=max(ceil_second(theirs + CLOCK_BLUR), begin).isoformat())
+        window = Window(begin, datetime.fromisoformat(self._state["tail_until"]))
         if window.until > window.from_:
             by_heads = REGISTRY[self._connection.platform].list_heads is not None
             self._list(slices.Slice(window, by_heads, None), tail=True)
-        self._state["tail"] = max(frozen, floor_second(theirs - CLOCK_BLUR)).isoformat()
-        self._state["cursor"] = cursor
+        in_step = max(frozen, floor_second(min(theirs, window.until - CLOCK_BLUR) - CLOCK_BLUR))
+        self._state.update(cursor=None, tail=max(begin, in_step).isoformat(), tail_until=None)
 
     def _look_up_unlisted(self, part: slices.Slice) -> None:
         """Stored live orders of the slice that no page named: found, gone or hidden, each asked for singly."""
@@ -537,7 +593,7 @@ class Runner:
                 ids = verdict.unlisted(tx, self.taken, part, self._state["pass"], LOOK_UPS)
             if not ids:
                 return
-            self._write_looks(ids, {**self._state, "failures": 0})
+            self._write_looks(ids, self._progressed())
 
     def _read_singly(self) -> None:
         """Orders by their ids: those that failed in the run before this one, whose own counters never change; or those
@@ -550,7 +606,7 @@ class Runner:
                     ids = verdict.unsettled(tx, self._connection, self._state["after"], LOOK_UPS, datetime.now(UTC))
             if not ids:
                 break
-            self._write_looks(ids, {**self._state, "failures": 0, "after": ids[-1]})
+            self._write_looks(ids, self._progressed(after=ids[-1]))
         self._finish(verdict.Decision("complete", None, ""))
 
     def _write_looks(self, ids: Sequence[str], checkpoint: dict[str, Any]) -> None:
@@ -563,13 +619,38 @@ class Runner:
             items = [*looked.items, *failed, *self._apply(tx, readings)]
             remove(tx, looked.removals, source="run", quiet=self.taken.quiet)
             counted = record(tx, self.taken, items, number=-self._state["pass"], since=self._connection.installed_at)
-            self._count(tx, counted, checkpoint)
+            self._want_failed(tx, items)
+            self._move_counters(tx, counted, checkpoint)
             interrupted = runs.is_outranked(tx, self.taken)
         self._state = checkpoint
         if looked.cut_short is not None:
             raise looked.cut_short
         if interrupted:
             raise _Yield
+
+    def _after(self, after: Callable[[Answer], None] | None) -> Callable[[Answer], None]:
+        """With each answer a sign of life: a page of a slow store may take longer than a worker may be silent, and one
+        that is overtaken for it would be overtaken for ever."""
+        signed = time.monotonic()
+
+        def sign(answer: Answer) -> None:
+            nonlocal signed
+            if after is not None:
+                after(answer)
+            if time.monotonic() - signed >= SIGN_SECONDS:
+                signed = time.monotonic()
+                with self.access.database.transaction() as tx:
+                    tx.execute(
+                        text("UPDATE sync_runs SET seen_at = now() WHERE id = :id AND fence = :fence"
+                             " AND state = 'running'"),
+                        {"id": self.taken.id, "fence": self.taken.fence},
+                    )  # fmt: skip
+
+        return sign
+
+    def _progressed(self, **changes: Any) -> dict[str, Any]:
+        """The checkpoint after some progress: whatever failed or waited before it is over."""
+        return {**self._state, "failures": 0, "waits": 0, "refreshed": False, **changes}
 
     # --- the run's own row -------------------------------------------------------------------------------------
     def _hold(self, tx: Transaction) -> None:
@@ -581,7 +662,7 @@ class Runner:
         if held is None:
             raise Superseded
 
-    def _count(self, tx: Transaction, counted: Counter[str], checkpoint: dict[str, Any]) -> None:
+    def _move_counters(self, tx: Transaction, counted: Counter[str], checkpoint: dict[str, Any]) -> None:
         changed = tx.execute(
             text(
                 "UPDATE sync_runs SET checkpoint = :checkpoint, seen_at = now(), problem = NULL,"
@@ -636,11 +717,19 @@ class Runner:
                 {"verdict": decision.verdict, "expected": decision.expected, "detail": decision.detail,
                  "id": self.taken.id},
             )  # fmt: skip
-            if decision.verdict != "incomplete" and self.taken.kind in ("manual", "catch_up"):
-                verdict.advance_watermark(tx, self.taken)
+            if self.taken.kind in ("manual", "catch_up") and self._is_in_step(decision):
+                verdict.advance_watermark(tx, self.taken, timedelta(milliseconds=self._state["skew_ms"]))
             if self._connection.state != "connected":
                 model.works_again(tx, self._connection.id)
         log.info("run.finished", run=self.taken.id, verdict=decision.verdict)
+
+    def _is_in_step(self, decision: verdict.Decision) -> bool:
+        """Whether nothing that was updated in the window can be missing, as far as the platform lets anyone know. By
+        when orders were placed, updates of older ones are not listed."""
+        parts = map(slices.Slice.of, self._state["slices"])
+        return (decision.verdict, decision.detail) in (("complete", ""), ("unknown", verdict.LISTED_ONCE)) and not all(
+            part.by_placed for part in parts
+        )
 
     def _leave(self, state: str, error: GatewayError | None, *, wait: timedelta) -> None:
         """Give the run back: its checkpoint is kept, and whoever takes it goes on from there."""
@@ -664,9 +753,16 @@ class Runner:
         if isinstance(error, Superseded):
             log.warning("run.superseded", run=self.taken.id)
             return
-        if error.problem in (STORE_THROTTLED, STORE_PREPARING):
-            # Neither a spent budget nor an operation under way is a failure: the run waits, and is shown as waiting.
-            self._leave("queued", error, wait=timedelta(seconds=min(max(error.after_seconds, 1.0), 3600.0)))
+        if error.problem is STORE_PREPARING:
+            # An operation that is under way is no failure, and says itself when it is worth looking.
+            self._leave("queued", error, wait=timedelta(seconds=error.after_seconds))
+            return
+        if error.problem is STORE_THROTTLED:
+            # A spent budget is no failure: the run waits as long as it takes, and is shown as waiting.
+            # Without any progress between them waits grow: not every store says how long it wants to be left alone.
+            self._state["waits"] += 1
+            longer = min(2.0 ** (self._state["waits"] - 3), 300.0) if self._state["waits"] > 3 else 1.0
+            self._leave("queued", error, wait=timedelta(seconds=min(max(error.after_seconds, longer), 3600.0)))
             return
         self._state["failures"] += 1
         if self._state["failures"] >= MAX_FAILURES:
@@ -682,6 +778,11 @@ class Runner:
         if isinstance(error, NeedsMerchant):
             with self.access.database.transaction() as tx:
                 model.set_state(tx, self.taken.connection_id, "action_needed", error.problem.code, error.detail)
+
+
+def _distinct(listed: Sequence[Head]) -> list[Head]:
+    """An order that moved on within the window while it was listed is listed twice: its later head counts."""
+    return list({head.external_id: head for head in listed}.values())
 
 
 class Superseded(Retry):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from math import isnan
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,6 +37,8 @@ SLOWEST_BYTES = 1024 * 1024
 """Of a file so much must come within twice the time that an answer may take."""
 
 MAX_RETRY_AFTER_SECONDS = 6 * 3600.0
+NO_CLOCK = timedelta(days=366)
+"""A Date as far off as this (1970, say) is written by something that has no clock."""
 USER_AGENT = "OrderSyncGateway/1"
 
 
@@ -56,9 +59,10 @@ class Answer:
         """The platform's clock when it wrote the answer."""
         try:
             moment = parsedate_to_datetime(self.headers["date"])
-        except (KeyError, ValueError):
+            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except (KeyError, ValueError, OverflowError):
             return None
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment if abs(moment - self.received_at) < NO_CLOCK else None
 
     @property
     def observed_at(self) -> datetime | None:
@@ -71,24 +75,34 @@ class Answer:
         if date is None:
             return None
         try:
-            age = max(0, int(self.headers.get("age", "0")))
-        except ValueError:
-            age = 0
-        return floor_second(date - timedelta(seconds=age + self.seconds))
+            return floor_second(date - timedelta(seconds=self._age + self.seconds))
+        except OverflowError:
+            return None
 
     @property
     def skew(self) -> timedelta | None:
-        """Our clock minus the platform's, to the second."""
+        """Our clock minus the platform's, to the second; None: the answer has no Date, or a cache handed it out:
+        that is no clock of the store."""
         date = self.date
-        return None if date is None else self.received_at - date
+        return None if date is None or self._age else self.received_at - date
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that the platform asks us to wait, at most six hours; None: it names none in seconds."""
+        """Seconds that the platform asks us to wait, at most six hours; None: it names none."""
+        named = self.headers.get("retry-after", "")
         try:
-            return min(max(float(self.headers["retry-after"]), 1.0), MAX_RETRY_AFTER_SECONDS)
-        except (KeyError, ValueError):
-            return None
+            seconds = float(named)
+        except ValueError:
+            try:
+                seconds = (parsedate_to_datetime(named) - (self.date or self.received_at)).total_seconds()
+            except (ValueError, TypeError, OverflowError):
+                return None
+        return None if isnan(seconds) else min(max(seconds, 1.0), MAX_RETRY_AFTER_SECONDS)
+
+    @property
+    def _age(self) -> int:
+        named = self.headers.get("age", "")
+        return int(named) if named.isdecimal() else 0
 
     def json(self) -> Any:
         """The body as JSON, or Retry: a firewall's page is not the platform's answer."""

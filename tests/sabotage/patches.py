@@ -88,9 +88,9 @@ PATCHES = (
         (
             (
                 "backfill/runner.py",
-                '            reached("inside_page")\n            self._count(tx, counted, checkpoint)\n',
+                '            reached("inside_page")\n            self._move_counters(tx, counted, checkpoint)\n',
                 '        reached("inside_page")\n        with self.access.database.transaction() as tx:\n'
-                "            self._count(tx, counted, checkpoint)\n",
+                "            self._move_counters(tx, counted, checkpoint)\n",
             ),
         ),
         (

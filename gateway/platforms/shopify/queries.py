@@ -47,9 +47,9 @@ ORDERS_BY_ID = f"""query OrdersById($ids: [ID!]!, $lines: Int!) {{
   nodes(ids: $ids) {{ ... on Order {{ {_ORDER} }} }}
 }}"""
 
-MORE_LINES = f"""query MoreLines($id: ID!, $after: String) {{
+MORE_LINES = f"""query MoreLines($id: ID!, $first: Int!, $after: String) {{
   order(id: $id) {{
-    lineItems(first: 100, after: $after) {{ pageInfo {{ hasNextPage endCursor }} nodes {{ {_LINE} }} }}
+    lineItems(first: $first, after: $after) {{ pageInfo {{ hasNextPage endCursor }} nodes {{ {_LINE} }} }}
   }}
 }}"""
 
