@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backfill import runner
+from backfill import hold, runner
 from gateway.domain.problems import STORE_NOT_JSON, STORE_THROTTLED, TOKEN_REVOKED, NeedsMerchant, Retry
 from gateway.platforms import REGISTRY
 from gateway.platforms.base import Platform
@@ -255,7 +255,7 @@ def test_a_worker_whose_store_takes_minutes_is_not_taken_for_frozen(
         return found
 
     monkeypatch.setattr(runner.Runner, "_look_up", slowly)
-    monkeypatch.setattr(runner, "SIGN_SECONDS", 0.0)
+    monkeypatch.setattr(hold, "SIGN_SECONDS", 0.0)
 
     simulation.work(connection)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from backfill import bulk, runner, runs, schedule
+from backfill import bulk, runner, runs, schedule, writing
+from gateway.domain import points
 from gateway.domain.problems import STORE_ADDRESS_PRIVATE, STORE_TIMED_OUT, NeedsMerchant, Retry
 from gateway.http import Http
 from gateway.platforms import REGISTRY
@@ -308,7 +309,7 @@ def test_a_crash_at_any_point_goes_on_and_counts_nothing_twice(
             if left == 0:
                 raise Died
 
-    monkeypatch.setattr(runner, "reached", reached)
+    monkeypatch.setattr(points, "reached", reached)
     opened = simulation.ask(connection)
     with pytest.raises(Died):
         simulation.work(connection)
@@ -333,11 +334,11 @@ def test_after_a_crash_the_file_is_read_from_where_it_was_written(
         if left == 0:
             raise Died
 
-    monkeypatch.setattr(runner, "reached", reached)
+    monkeypatch.setattr(points, "reached", reached)
     simulation.ask(connection)
     with pytest.raises(Died):
         simulation.work(connection)
-    monkeypatch.setattr(runner, "reached", lambda _: None)
+    monkeypatch.setattr(points, "reached", lambda _: None)
 
     simulation.work(connection)
 
@@ -419,13 +420,13 @@ def test_what_partial_data_brought_is_kept_and_only_the_rest_is_fetched(
     connection = _fill(simulation, store)
     store.faults.set({"bulk_fail": 1})
     written: list[int] = []
-    apply = runner.Runner._apply
+    write = writing.write
 
-    def noted(self: runner.Runner, tx: Any, readings: Any) -> Any:
-        written.append(len(readings))
-        return apply(self, tx, readings)
+    def noted(*arguments: Any) -> Any:
+        written.append(len(arguments[-1]))
+        return write(*arguments)
 
-    monkeypatch.setattr(runner.Runner, "_apply", noted)
+    monkeypatch.setattr(writing, "write", noted)
 
     run = simulation.sync(connection)
 
@@ -593,7 +594,7 @@ def test_a_payload_that_can_not_be_read_fails_alone(
 
     connection = _fill(simulation, store)
     bad = str(next(iter(store.orders)))
-    read = runner.read_order
+    read = writing.read_order
 
     def strict(*arguments: Any, **options: Any) -> Any:
         reading = read(*arguments, **options)
@@ -601,7 +602,7 @@ def test_a_payload_that_can_not_be_read_fails_alone(
             raise Refused(PAYLOAD_FIELD, "total: broken")
         return reading
 
-    monkeypatch.setattr(runner, "read_order", strict)
+    monkeypatch.setattr(writing, "read_order", strict)
 
     run = simulation.sync(connection)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backfill import gaps, runner, verdict
+from backfill import gaps, verdict, writing
 from backfill.gaps import Gap
 from gateway.domain.window import Window
 from gateway.platforms import REGISTRY
@@ -145,14 +145,14 @@ def test_an_order_that_the_database_refuses_fails_alone(
 ) -> None:
     connection = simulation.connect(store)
     orders = _fill(simulation, store, 9)
-    written = runner.apply
+    written = writing.apply
 
     def apply(tx: Any, readings: Any, **options: Any) -> Any:
         if any(reading.external_id == str(orders[4].id) for reading in readings):
             tx.exec_driver_sql("SELECT 1 / 0")
         return written(tx, readings, **options)
 
-    monkeypatch.setattr(runner, "apply", apply)
+    monkeypatch.setattr(writing, "apply", apply)
 
     run = simulation.sync(connection)
 
