@@ -164,6 +164,8 @@ def _work(settings: Settings, access: Access) -> None:
         context={
             "access": access,
             "ledger": settings.erasure_ledger,
+            "body_months": settings.body_months,
+            "report_days": settings.report_days,
             "mailer": Mailer(settings.smtp_url, sender_of(settings.public_url)),
         },
     )

@@ -196,6 +196,15 @@ DELIVERY_ERASED = _add(
     "never",
 )
 
+DELIVERY_NOT_KEPT = _add(
+    "delivery.body_not_kept",
+    "Its content is no longer kept",
+    "Webhooks' raw bodies are kept for some months (BODY_MONTHS); what this one said was applied when it came.",
+    "It can't be replayed. Sync Order reads from the store how its orders are now.",
+    "merchant",
+    "never",
+)
+
 # --- payloads --------------------------------------------------------------------------------------------------
 PAYLOAD_FIELD = _add(
     "payload.field",
