@@ -15,6 +15,7 @@ from flask import Flask
 
 from backfill import api as runs_api
 from backfill import pages as runs_pages
+from backfill import retention as _run_retention  # noqa: F401 - its job registers itself
 from backfill import runner, schedule
 from backfill.commands import sync
 from config.logging import configure_logging

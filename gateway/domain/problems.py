@@ -589,6 +589,14 @@ NOTHING_FAILED = _add(
     "merchant",
     "never",
 )
+RUN_REPORT_NOT_KEPT = _add(
+    "sync.report_not_kept",
+    "The report on single orders is no longer kept",
+    "What a sync did with each order is kept for some days (REPORT_DAYS); its line and counters stay.",
+    "Start a new sync instead.",
+    "merchant",
+    "never",
+)
 RUN_NOT_RESUMED = _add(
     "sync.not_resumed",
     "This sync can't go on",
