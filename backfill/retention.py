@@ -27,7 +27,7 @@ DELETE FROM sync_runs WHERE id IN (
     AND r.created + r.updated + r.removed + r.failed + r.hidden + r.missed + r.drifted = 0
     AND EXISTS (SELECT FROM sync_runs n WHERE n.connection_id = r.connection_id AND n.kind = r.kind AND n.deep = r.deep
                 AND n.state = 'finished' AND n.id > r.id)
-    AND NOT EXISTS (SELECT FROM sync_runs p WHERE p.account_id = r.account_id AND p.id > r.id AND p.parent_id = r.id)
+    AND NOT EXISTS (SELECT FROM sync_runs p WHERE p.parent_id = r.id)
   ORDER BY r.finished_at LIMIT :limit)
 """
 """By sync_runs_kept_idx. The newest of each kind stays: by it the schedule knows when the next one is due."""
