@@ -191,10 +191,11 @@ class Runner:
 
     def _freeze(self) -> None:
         """Fix the window by the store's own clock, which one call to it tells; the key is proven by the same call."""
-        if not self._lists_once:
-            REGISTRY[self._connection.platform].shop(self._store)
+        shop = None if self._lists_once else REGISTRY[self._connection.platform].shop(self._store)
         now = datetime.now(UTC)
         with self.access.database.transaction() as tx:
+            if shop is not None and shop.time_zone not in ("", self._connection.time_zone):
+                model.set_time_zone(tx, self._connection.id, shop.time_zone)
             connection = model.get(tx, self._connection.id)
         assert connection is not None
         self._connection = connection

@@ -172,6 +172,13 @@ def works_again(tx: Transaction, connection_id: int) -> None:
     )
 
 
+def set_time_zone(tx: Transaction, connection_id: int, time_zone: str) -> None:
+    """The zone that the store says it is in now: its merchant may have moved it."""
+    tx.execute(
+        text("UPDATE connections SET time_zone = :zone WHERE id = :id"), {"zone": time_zone, "id": connection_id}
+    )
+
+
 def set_granted(tx: Transaction, connection_id: int, parts: tuple[PartName, ...]) -> None:
     """Which parts of an order the platform lets us read now."""
     tx.execute(
