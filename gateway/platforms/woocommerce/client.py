@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -249,9 +250,10 @@ def count(access: StoreAccess, window: Window) -> Count | None:
 def shop(access: StoreAccess) -> Shop:
     """What the store says of itself, once a keyed call has shown that our keys may read its orders."""
     call(access, "GET", "orders", params={"per_page": "1", "_fields": "id"})
-    # The whole index describes every route: some hundred kilobytes, at each run.
-    fields = "name,home,url,namespaces,timezone_string,gmt_offset"
-    answer = access.http.call("GET", f"{root(access.base_url)}/", params={"_fields": fields})
+    # The whole index describes every route: some hundred kilobytes, at each run. It is public, so page caches keep it,
+    # with its old Date, also where keyed calls are answered afresh: no two queries for it are the same.
+    params = {"_fields": "name,home,url,namespaces,timezone_string,gmt_offset", "_nocache": secrets.token_hex(8)}
+    answer = access.http.call("GET", f"{root(access.base_url)}/", params=params)
     problem = classify(answer)
     if problem is not None:
         raise refusal(problem, answer)
