@@ -304,7 +304,7 @@ class Runner:
                 counted["sampled"] = len(applied)
                 counted["drifted"] = sum(item.outcome == "updated" for item in applied)
             reached("inside_page")
-            self._move_counters(tx, counted, checkpoint)
+            self._count(tx, counted, checkpoint)
             self._note_granted(tx, looked.found)
             interrupted = runs.is_outranked(tx, self.taken)
             reached("before_page_commit")
@@ -490,7 +490,7 @@ class Runner:
         else:
             if self.taken.kind != "preview":
                 self._look_up_unlisted(part)
-            counted = self._count(part)
+            counted = self._platforms_count(part)
         for _ in range(MOST_COMPARED):
             if not self._lists_once:
                 # After the count, so that what left the slice before it is known to have left.
@@ -500,7 +500,7 @@ class Runner:
             if agrees:
                 break
             # What changes between the two makes them differ: only a count that stands still shows that rows are lost.
-            before, counted = counted, self._count(part)
+            before, counted = counted, self._platforms_count(part)
             is_steady = counted == before
             if is_steady:
                 break
@@ -512,7 +512,7 @@ class Runner:
             whole = gaps.Gap(part.window, counted.orders, seen.listed)
             found = gaps.find(self._counted, lambda window: self._seen(part, window).listed, whole)
             self._state["gaps"] = [*self._state["gaps"], *(gap.to_store() for gap in found)]
-        return seen.listed, decision
+        return seen.all, decision
 
     def _agrees(self, part: slices.Slice, seen: verdict.Seen, counted: Count) -> bool:
         """Whether all that is counted was seen. What no list named may be counted all the same, or not: then each
@@ -525,14 +525,14 @@ class Runner:
         found = gaps.find(self._counted, lambda window: self._seen(part, window).listed, whole)
         return all(0 < gap.counted - gap.seen <= self._seen(part, gap.window).singly for gap in found)
 
-    def _count(self, part: slices.Slice) -> Count | None:
+    def _platforms_count(self, part: slices.Slice) -> Count | None:
         counted = None if part.by_placed else REGISTRY[self._connection.platform].count(self._store, part.window)
         self._state["counted"] = None if counted is None else [counted.orders, counted.exact]
         return counted
 
     def _seen(self, part: slices.Slice, window: Window | None = None) -> verdict.Seen:
         with self.access.database.transaction() as tx:
-            return verdict.seen(tx, self.taken.id, part, self._state["pass"], window)
+            return verdict.seen(tx, self.taken.id, part, self._state["pass"], window, attempt=self._state["attempt"])
 
     def _counted(self, window: Window) -> int | None:
         counted = REGISTRY[self._connection.platform].count(self._store, window)
@@ -587,7 +587,7 @@ class Runner:
             remove(tx, looked.removals, source="run", quiet=self.taken.quiet)
             counted = record(tx, self.taken, items, number=-self._state["pass"], since=self._connection.installed_at)
             self._want_failed(tx, items)
-            self._move_counters(tx, counted, checkpoint)
+            self._count(tx, counted, checkpoint)
             interrupted = runs.is_outranked(tx, self.taken)
         self._state = checkpoint
         if looked.cut_short is not None:
@@ -629,7 +629,7 @@ class Runner:
         if held is None:
             raise Superseded
 
-    def _move_counters(self, tx: Transaction, counted: Counter[str], checkpoint: dict[str, Any]) -> None:
+    def _count(self, tx: Transaction, counted: Counter[str], checkpoint: dict[str, Any]) -> None:
         changed = tx.execute(
             text(
                 "UPDATE sync_runs SET checkpoint = :checkpoint, seen_at = now(), problem = NULL,"
