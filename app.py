@@ -16,6 +16,7 @@ from flask import Flask
 
 from backfill import api as runs_api
 from backfill import pages as runs_pages
+from backfill import retention as _run_retention  # noqa: F401 - its job registers itself
 from backfill import runner, schedule
 from backfill.commands import sync
 from config.logging import configure_logging
@@ -170,6 +171,8 @@ def _work(settings: Settings, access: Access) -> None:
         context={
             "access": access,
             "ledger": settings.erasure_ledger,
+            "body_months": settings.body_months,
+            "report_days": settings.report_days,
             "mailer": Mailer(settings.smtp_url, sender_of(settings.public_url)),
         },
     )

@@ -176,6 +176,7 @@ def report(run_id: int, form: str, output: IO[str]) -> None:
     with _transaction() as tx:
         found = runs.get_run(tx, scope, run_id)
     assert found is not None
+    reports.check_kept(found)
     write = reports.as_csv if form == "csv" else reports.as_json
     for part in write(_access().database, scope, found):
         output.write(part)

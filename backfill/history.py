@@ -74,6 +74,6 @@ def by_ids(tx: Connection, scope: AccountScope, ids: Sequence[int]) -> list[RowM
 
 def retries(tx: Connection, scope: AccountScope, run_id: int) -> list[RowMapping]:
     """The runs that tried this one's failed orders again, oldest first."""
-    # A retry is younger than its parent: the account's index begins there.
-    statement = text(SELECT + " AND r.id > :run AND r.parent_id = :run ORDER BY r.id")
+    # sync_runs_parent_idx
+    statement = text(SELECT + " AND r.parent_id = :run ORDER BY r.id")
     return list(tx.execute(statement, {"account": scope.account_id, "run": run_id}).mappings())

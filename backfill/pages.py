@@ -215,10 +215,12 @@ def report_json(run_id: int) -> Response:
 
 
 def report_answer(run_id: int, form: str) -> Response:
-    """The report as a download, written while it is read; 404 when the account has no such run."""
+    """The report as a download, written while it is read; 404 when the account has no such run, and a Problem when
+    it is no longer kept."""
     database: Database = current_app.extensions["database"]
     with transaction() as tx:
         found = _run(tx, run_id)
+    report.check_kept(found)
     write = report.as_csv if form == "csv" else report.as_json
     answer = Response(stream_with_context(write(database, scope(), found)))
     answer.content_type = "text/csv; charset=utf-8" if form == "csv" else "application/json"

@@ -12,6 +12,7 @@ from sqlalchemy import RowMapping, text
 
 from backfill.schemas import RunSchema, as_shown
 from gateway.db.engine import Database
+from gateway.domain.problems import RUN_REPORT_NOT_KEPT, Refused
 from gateway.domain.scope import AccountScope
 from gateway.orders.queries import instant_text
 from gateway.web.wording import problem_of
@@ -26,6 +27,12 @@ COLUMNS = (
 """Ids and reasons: nothing in a report tells who ordered."""
 
 _READ_AS_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def check_kept(run: Mapping[Any, Any]) -> None:
+    """Raises Refused when what a run did with each order is no longer kept: an empty report would tell otherwise."""
+    if run["items_dropped_at"] is not None:
+        raise Refused(RUN_REPORT_NOT_KEPT, str(run["id"]))
 
 
 def as_csv(database: Database, scope: AccountScope, run: Mapping[Any, Any]) -> Iterator[str]:

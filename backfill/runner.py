@@ -172,10 +172,11 @@ class Runner:
 
     def _freeze(self) -> None:
         """Fix the window by the store's own clock, which one call to it tells; the key is proven by the same call."""
-        if not self._lists_once:
-            REGISTRY[self._connection.platform].shop(self._store)
+        shop = None if self._lists_once else REGISTRY[self._connection.platform].shop(self._store)
         now = datetime.now(UTC)
         with self.access.database.transaction() as tx:
+            if shop is not None and shop.time_zone not in ("", self._connection.time_zone):
+                model.set_time_zone(tx, self._connection.id, shop.time_zone)
             connection = model.get(tx, self._connection.id)
         assert connection is not None
         self._connection = connection
@@ -374,7 +375,7 @@ class Runner:
         else:
             if self.taken.kind != "preview":
                 self._look_up_unlisted(part)
-            counted = self._count(part)
+            counted = self._platforms_count(part)
         for _ in range(MOST_COMPARED):
             if not self._lists_once:
                 # After the count, so that what left the slice before it is known to have left.
@@ -384,7 +385,7 @@ class Runner:
             if agrees:
                 break
             # What changes between the two makes them differ: only a count that stands still shows that rows are lost.
-            before, counted = counted, self._count(part)
+            before, counted = counted, self._platforms_count(part)
             is_steady = counted == before
             if is_steady:
                 break
@@ -396,7 +397,7 @@ class Runner:
             whole = gaps.Gap(part.window, counted.orders, seen.listed)
             found = gaps.find(self._counted, lambda window: self._seen(part, window).listed, whole)
             self._state["gaps"] = [*self._state["gaps"], *(gap.to_store() for gap in found)]
-        return seen.listed, decision
+        return seen.all, decision
 
     def _agrees(self, part: slices.Slice, seen: verdict.Seen, counted: Count) -> bool:
         """Whether all that is counted was seen. What no list named may be counted all the same, or not: then each
@@ -409,14 +410,14 @@ class Runner:
         found = gaps.find(self._counted, lambda window: self._seen(part, window).listed, whole)
         return all(0 < gap.counted - gap.seen <= self._seen(part, gap.window).singly for gap in found)
 
-    def _count(self, part: slices.Slice) -> Count | None:
+    def _platforms_count(self, part: slices.Slice) -> Count | None:
         counted = None if part.by_placed else REGISTRY[self._connection.platform].count(self._store, part.window)
         self._state["counted"] = None if counted is None else [counted.orders, counted.exact]
         return counted
 
     def _seen(self, part: slices.Slice, window: Window | None = None) -> verdict.Seen:
         with self.access.database.transaction() as tx:
-            return verdict.seen(tx, self.taken.id, part, self._state["pass"], window)
+            return verdict.seen(tx, self.taken.id, part, self._state["pass"], window, attempt=self._state["attempt"])
 
     def _counted(self, window: Window) -> int | None:
         counted = REGISTRY[self._connection.platform].count(self._store, window)

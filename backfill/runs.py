@@ -17,6 +17,7 @@ from gateway.domain.problems import (
     NOTHING_FAILED,
     PERMISSION_MISSING,
     RUN_NOT_FOUND,
+    RUN_REPORT_NOT_KEPT,
     RUN_STOPPED,
     SHOP_FROZEN,
     SHOP_GONE,
@@ -141,6 +142,8 @@ def retry_failed(tx: Connection, scope: AccountScope, run_id: int) -> Opened:
         raise Refused(RUN_NOT_FOUND, str(run_id))
     if not parent["failed"] or parent["state"] != "finished":
         raise Refused(NOTHING_FAILED, str(run_id))
+    if parent["items_dropped_at"] is not None:
+        raise Refused(RUN_REPORT_NOT_KEPT, str(run_id))
     connection = _hold_store(tx, scope, parent["connection_id"])
     open_runs = _asked_for(tx, connection.id)
     for run in open_runs:

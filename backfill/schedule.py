@@ -27,6 +27,7 @@ EVERY = timedelta(minutes=15)
 
 DEEP_DAYS = CHOICES_DAYS[-1]
 
+# sync_runs_catch_ups_idx, sync_runs_store_idx, orders_store_idx
 _CONNECTED = """
 SELECT c.*,
   (SELECT max(r.created_at) FROM sync_runs r WHERE r.connection_id = c.id AND r.kind = 'catch_up' AND NOT r.deep)

@@ -69,6 +69,7 @@ class RunSchema(ma.Schema):
     created_at = Instant()
     started_at = Instant()
     finished_at = Instant()
+    items_dropped_at = Instant(metadata={"description": "since when its report on single orders is no longer kept"})
 
 
 class ReportLineSchema(ma.Schema):

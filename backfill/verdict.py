@@ -35,26 +35,37 @@ class Decision:
 
 
 class Seen(NamedTuple):
-    """Distinct orders of a stretch: those that the last listing named, and those that were only found singly."""
+    """Distinct orders of a stretch: those that the last listing named, those that were only found singly, and those
+    that a listing named and that left since, for they changed."""
 
     listed: int
     singly: int
+    left: int
+
+    @property
+    def all(self) -> int:
+        return self.listed + self.singly + self.left
 
 
-def seen(tx: Connection, run_id: int, part: Slice, number: int, window: Window | None = None) -> Seen:
-    """What was seen of the slice, or of a stretch of it, and has not left it since; when an order was placed does not
-    change, so by that none leaves."""
+def seen(
+    tx: Connection, run_id: int, part: Slice, number: int, window: Window | None = None, *, attempt: int = 1
+) -> Seen:
+    """What was seen of the slice, or of a stretch of it; when an order was placed does not change, so by that none
+    leaves. `attempt`: how many listings of the slice there were, this one (its number) included."""
     bounds = window or part.window
     row = tx.execute(
         text(
-            "SELECT count(*) FILTER (WHERE pass >= :pass) AS listed,"
-            " count(*) FILTER (WHERE pass <= -:pass AND outcome <> 'hidden') AS singly"
-            " FROM run_items WHERE run_id = :run AND outcome <> 'removed'"
-            " AND (:placed OR updated_at IS NULL OR (updated_at >= :from AND updated_at < :until))"
+            "SELECT count(*) FILTER (WHERE pass >= :pass AND is_in) AS listed,"
+            " count(*) FILTER (WHERE pass <= -:pass AND outcome <> 'hidden' AND is_in) AS singly,"
+            " count(*) FILTER (WHERE abs(pass) >= :first AND NOT is_in) AS left_it"
+            " FROM (SELECT pass, outcome,"
+            "  :placed OR updated_at IS NULL OR (updated_at >= :from AND updated_at < :until) AS is_in"
+            "  FROM run_items WHERE run_id = :run AND outcome <> 'removed') AS i"
         ),
-        {"run": run_id, "pass": number, "placed": part.by_placed, "from": bounds.from_, "until": bounds.until},
-    ).one()
-    return Seen(row.listed, row.singly)
+        {"run": run_id, "pass": number, "first": number - attempt + 1, "placed": part.by_placed,
+         "from": bounds.from_, "until": bounds.until},
+    ).one()  # fmt: skip
+    return Seen(row.listed, row.singly, row.left_it)
 
 
 _UNLISTED = """
@@ -130,7 +141,7 @@ def of_all(decisions: Sequence[Decision]) -> Decision:
 def decide(
     seen: Seen, counted: Count | None, number: int, before: int | None, *, once: bool, agrees: bool, is_steady: bool
 ) -> Decision | None:
-    """The verdict, or None to list once more. `before`: what the listing before this one saw, if there was one.
+    """The verdict, or None to list once more. `before`: what the listing before this one had seen, whatever left since.
 
     `agrees`: whether all that is counted was seen; `is_steady`: the count stood still while it was compared, so that
     what it differs by is lost. `once`: where the platform has no count, one listing must do: the next catch-up lists
@@ -151,7 +162,7 @@ def decide(
         )  # fmt: skip
     if once:
         return Decision("unknown", None, LISTED_ONCE)
-    if before is not None and before == seen.listed:
+    if before is not None and before == seen.all:
         return Decision("complete", None, "")
     return None if number < MAX_PASSES else Decision("unknown", None, "each listing differed from the one before")
 

@@ -72,6 +72,17 @@ def _body_limit(value: int) -> None:
         raise ValidationError(f"must be between {64 * 1024} and {64 * MEBIBYTE}")
 
 
+def _months(value: int) -> None:
+    # What is parked or dead is kept for 14 days, and a platform retries for a day at most.
+    if not 1 <= value <= 120:
+        raise ValidationError("must be between 1 and 120")
+
+
+def _days(value: int) -> None:
+    if not 1 <= value <= 3650:
+        raise ValidationError("must be between 1 and 3650")
+
+
 def _long_enough(value: str) -> None:
     if len(value) < 32:
         raise ValidationError("must have at least 32 characters; make one with: openssl rand -hex 32")
@@ -134,6 +145,12 @@ class Settings:
     )
     allow_private_store_urls: bool = _setting(False, "let stores have private addresses (never on a public gateway)")
     max_body_bytes: int = _setting(10 * MEBIBYTE, "a longer webhook body is answered 413", check=_body_limit)
+    body_months: int = _setting(
+        3, "for how many months after the current one webhooks' raw bodies are kept; deliveries stay", check=_months
+    )
+    report_days: int = _setting(
+        90, "for how many days a sync's report on single orders is kept; its line and counters stay", check=_days
+    )
     erasure_ledger: Path | None = _setting(  # noqa: RUF009 - a Field is no default
         None, "where erasures are noted, so that they are done again after a restore; else DATA_DIR/erasures.jsonl"
     )

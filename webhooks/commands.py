@@ -71,7 +71,7 @@ def show(delivery_id: int, account: str) -> None:
             {"id": delivery_id, "account": scope.account_id},
         ).first()
         if row is None:
-            raise click.ClickException(f"There is no delivery {delivery_id} of this account.")
+            raise click.ClickException(f"There is no delivery {delivery_id} of this account, or its body is not kept.")
         try:
             body = access.payloads.open(tx, bytes(row.sealed), place_of_delivery(row.received_at))
         except Refused as error:
@@ -94,7 +94,10 @@ def replay(delivery_id: int | None, account: str, since: datetime | None, until:
     scope = _scope(access, account)
     with access.database.transaction() as tx:
         if delivery_id is not None:
-            count = int(inbox.replay(tx, scope, delivery_id))
+            try:
+                count = int(inbox.replay(tx, scope, delivery_id))
+            except Refused as error:
+                raise click.ClickException(f"{error.problem.title}. {error.problem.fix}") from None
         elif since is not None and until is not None:
             count = inbox.replay_range(tx, scope, since=since, until=until)
         else:

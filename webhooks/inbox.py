@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, text
 
 from gateway.db.engine import cursor as cursor_of
-from gateway.domain.problems import WORKER_KILLER, Problem
+from gateway.domain.problems import DELIVERY_NOT_KEPT, WORKER_KILLER, Problem, Refused
 from gateway.domain.scope import AccountScope
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -188,28 +188,35 @@ def suspect_orphans(tx: Connection) -> int:
 
 
 # --- replay ----------------------------------------------------------------------------------------------------
+_REPLAY = """
+UPDATE deliveries d SET state = 'waiting', attempts = 0, crashes = 0, next_attempt_at = clock_timestamp(),
+  problem = NULL, problem_detail = NULL, outcome = NULL, done_at = NULL
+WHERE account_id = :account AND erased_at IS NULL
+  AND EXISTS (SELECT FROM delivery_bodies b WHERE b.delivery_id = d.id AND b.received_at = d.received_at)
+"""
+"""Of a delivery whose body is no longer kept nothing can be applied: whole months of them are dropped."""
+
+
 def replay(tx: Connection, scope: AccountScope, delivery_id: int) -> bool:
-    """Apply a stored delivery once more; it changes nothing that is newer. False: no such delivery of this account."""
-    done = tx.execute(
-        text(
-            "UPDATE deliveries SET state = 'waiting', attempts = 0, crashes = 0, next_attempt_at = clock_timestamp(),"
-            " problem = NULL, problem_detail = NULL, outcome = NULL, done_at = NULL"
-            " WHERE id = :id AND account_id = :account AND erased_at IS NULL"
-        ),
-        {"id": delivery_id, "account": scope.account_id},
-    )
+    """Apply a stored delivery once more; it changes nothing that is newer. False: no such delivery of this account.
+
+    Raises Refused when its body is no longer kept.
+    """
+    done = tx.execute(text(_REPLAY + " AND id = :id"), {"id": delivery_id, "account": scope.account_id})
+    if done.rowcount != 1 and _is_not_kept(tx, scope, delivery_id):
+        raise Refused(DELIVERY_NOT_KEPT, str(delivery_id))
     return done.rowcount == 1
+
+
+def _is_not_kept(tx: Connection, scope: AccountScope, delivery_id: int) -> bool:
+    there = text("SELECT 1 FROM deliveries WHERE id = :id AND account_id = :account AND erased_at IS NULL")
+    return tx.execute(there, {"id": delivery_id, "account": scope.account_id}).first() is not None
 
 
 def replay_range(tx: Connection, scope: AccountScope, *, since: datetime, until: datetime, state: str = "dead") -> int:
     """Replay every delivery of this state that was received in [since, until); how many."""
     return tx.execute(
-        text(
-            "UPDATE deliveries SET state = 'waiting', attempts = 0, crashes = 0, next_attempt_at = clock_timestamp(),"
-            " problem = NULL, problem_detail = NULL, outcome = NULL, done_at = NULL"
-            " WHERE account_id = :account AND state = :state AND erased_at IS NULL"
-            " AND received_at >= :since AND received_at < :until"
-        ),
+        text(_REPLAY + " AND state = :state AND received_at >= :since AND received_at < :until"),
         {"account": scope.account_id, "state": state, "since": since, "until": until},
     ).rowcount
 

@@ -75,8 +75,9 @@ def recent_topics(tx: Connection, scope: AccountScope) -> list[str]:
 
 
 def get_delivery(tx: Connection, scope: AccountScope, delivery_id: int) -> RowMapping | None:
-    """One delivery without its body; None when the account has none of this id."""
-    statement = text(_SELECT + " AND d.id = :id")
+    """One delivery without its body, and whether that is still kept; None when the account has none of this id."""
+    kept = "SELECT FROM delivery_bodies b WHERE b.delivery_id = d.id AND b.received_at = d.received_at"
+    statement = text(f"SELECT d.*, EXISTS ({kept}) AS body_kept FROM ({_SELECT} AND d.id = :id) AS d")  # noqa: S608 - constants
     return tx.execute(statement, {"account": scope.account_id, "id": delivery_id}).mappings().first()
 
 

@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import procrastinate
 import structlog
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from gateway import jobs
 from gateway.connections.access import Access
-from gateway.db.migrate import make_partitions
+from gateway.db.migrate import drop_partition_before, make_partitions
 from gateway.orders.erase import erase_bodies
 
 log = structlog.get_logger("webhooks.retention")
@@ -25,6 +27,26 @@ def partitions(context: procrastinate.JobContext, timestamp: int) -> None:  # no
         made = make_partitions(tx, datetime.now(UTC))
     if made:
         log.info("deliveries.partitions_made", names=made)
+
+
+@jobs.app.periodic(cron="27 3 * * *")
+@jobs.app.task(name="deliveries.drop_old", queueing_lock="deliveries.drop_old", pass_context=True)
+def drop_old(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - it is always given
+    """Drop the raw bodies of months that are over for long enough; the deliveries themselves stay. What is locked just
+    then is dropped in another night."""
+    access: Access = context.additional_context["access"]
+    dropped: str | None = ""
+    while dropped is not None:
+        try:
+            with access.database.transaction() as tx:
+                dropped = drop_partition_before(tx, datetime.now(UTC), context.additional_context["body_months"])
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+            log.warning("deliveries.bodies_locked")
+            return
+        if dropped is not None:
+            log.info("deliveries.bodies_dropped", name=dropped)
 
 
 UNUSED_FOR = timedelta(days=14) - timedelta(hours=1)

@@ -127,8 +127,10 @@ _STORE = """
 SELECT c.id, c.account_id, c.platform, c.shop_id, c.name, c.domain, c.base_url, c.currency, c.time_zone, c.state,
        c.state_problem, c.state_detail, c.granted_parts, c.scopes, c.skew_ms, c.watermark, c.installed_at,
        c.last_delivery_at,
-       (SELECT max(r.finished_at) FROM sync_runs r WHERE r.account_id = c.account_id AND r.connection_id = c.id
-         AND r.state = 'finished') AS last_sync_at
+       (SELECT max(newest.finished_at) FROM unnest(ARRAY['manual', 'retry', 'catch_up', 'settle']) AS k (kind)
+         CROSS JOIN LATERAL (
+           SELECT r.finished_at FROM sync_runs r WHERE r.account_id = c.account_id AND r.connection_id = c.id
+           AND r.kind = k.kind AND r.state = 'finished' ORDER BY r.id DESC LIMIT 1) AS newest) AS last_sync_at
 FROM connections c WHERE c.account_id = :account
 """
 
@@ -211,6 +213,13 @@ def set_scopes(tx: Transaction, connection_id: int, scopes: tuple[str, ...]) -> 
     """What the platform says that we may ask for now."""
     tx.execute(
         text("UPDATE connections SET scopes = :scopes WHERE id = :id"), {"scopes": list(scopes), "id": connection_id}
+    )
+
+
+def set_time_zone(tx: Transaction, connection_id: int, time_zone: str) -> None:
+    """The zone that the store says it is in now: its merchant may have moved it."""
+    tx.execute(
+        text("UPDATE connections SET time_zone = :zone WHERE id = :id"), {"zone": time_zone, "id": connection_id}
     )
 
 

@@ -19,6 +19,8 @@ _ONE_AT_A_TIME = 4_242_001
 
 MINIMUM_SERVER = 180_000
 
+LOCK_SECONDS = 1
+
 
 def upgrade(url: str) -> None:
     """Migrate to the newest release, make the partitions of this month and the next two; safe to run twice at once."""
@@ -64,6 +66,35 @@ def make_partitions(tx: Connection, today: datetime, months_ahead: int = 2) -> l
             made.append(name)
         year, month = following
     return made
+
+
+def drop_partition_before(tx: Connection, today: datetime, months_kept: int) -> str | None:
+    """Drop delivery_bodies' oldest partition, if it ended more than so many months before this one began; its name.
+
+    One a transaction, and only when it can be had within LOCK_SECONDS: webhooks that arrive meanwhile wait for it, and
+    are given up after 4 s. One with bodies that still wait to be applied stays. Raises when there is no lock to be had.
+    """
+    oldest_kept = today.year * 12 + today.month - 1 - months_kept
+    names = tx.execute(
+        text(
+            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+            " WHERE i.inhparent = 'delivery_bodies'::regclass AND c.relname ~ '^delivery_bodies_[0-9]{4}_[0-9]{2}$'"
+            " ORDER BY 1"
+        )
+    ).scalars()
+    for name in names:
+        year, month = int(name[-7:-3]), int(name[-2:])
+        if year * 12 + month - 1 >= oldest_kept:
+            return None
+        following = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+        # deliveries_waiting_idx, deliveries_suspect_idx
+        waits = text("SELECT 1 FROM deliveries WHERE state = 'waiting' AND received_at < :end LIMIT 1")
+        if tx.execute(waits, {"end": following}).first() is not None:
+            return None
+        tx.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+        tx.execute(text(f"DROP TABLE {name}"))
+        return str(name)
+    return None
 
 
 def _jobs_schema(tx: Connection) -> None:

@@ -687,6 +687,8 @@ sync_runs = Table(
     Index("sync_runs_store_idx", "connection_id", "kind", "id"),
     Index("sync_runs_stopped_idx", "connection_id", "id", postgresql_where=text("state = 'stopped'")),
     Index("sync_runs_open_idx", "connection_id", "id", postgresql_where=text("state IN ('queued', 'running')")),
+    Index("sync_runs_catch_ups_idx", "connection_id", "deep", "created_at", postgresql_where=text("kind = 'catch_up'")),
+    Index("sync_runs_parent_idx", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
     Index(
         "sync_runs_kept_idx",
         "finished_at",

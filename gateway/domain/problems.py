@@ -196,6 +196,15 @@ DELIVERY_ERASED = _add(
     "never",
 )
 
+DELIVERY_NOT_KEPT = _add(
+    "delivery.body_not_kept",
+    "Its content is no longer kept",
+    "Webhooks' raw bodies are kept for some months (BODY_MONTHS); what this one said was applied when it came.",
+    "It can't be replayed. Sync Order reads from the store how its orders are now.",
+    "merchant",
+    "never",
+)
+
 # --- payloads --------------------------------------------------------------------------------------------------
 PAYLOAD_FIELD = _add(
     "payload.field",
@@ -584,6 +593,14 @@ NOTHING_FAILED = _add(
     "sync.nothing_failed",
     "There is nothing to try again",
     "No order failed in this sync, or it has not come to its end yet.",
+    "Start a new sync instead.",
+    "merchant",
+    "never",
+)
+RUN_REPORT_NOT_KEPT = _add(
+    "sync.report_not_kept",
+    "The report on single orders is no longer kept",
+    "What a sync did with each order is kept for some days (REPORT_DAYS); its line and counters stay.",
     "Start a new sync instead.",
     "merchant",
     "never",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backfill import gaps, verdict, writing
+from backfill import gaps, runner, verdict, writing
 from backfill.gaps import Gap
 from gateway.domain.window import Window
 from gateway.platforms import REGISTRY
@@ -259,3 +259,49 @@ def test_hidden_statuses_are_no_alarm(simulation: Simulation) -> None:
 
     assert (run["verdict"], run["expected"], run["listed"], run["unchanged"]) == ("complete", 7, 10, 10)
     assert simulation.calls - before < 12
+
+
+def test_an_order_that_changes_between_two_listings_of_etsy_is_no_difference(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listed twice, the same: but for what left the window meanwhile, which is read where it went."""
+    store = simulation.world.add_store("etsy")
+    connection = simulation.connect(store)
+    orders = _fill(simulation, store, 12)
+    listing = runner.Runner._list
+
+    def meanwhile(self: runner.Runner, *arguments: Any, **options: Any) -> None:
+        listing(self, *arguments, **options)
+        if not options["tail"] and orders:
+            store.change(orders.pop().id, "ship", quiet=True)
+            simulation.pass_time(5)
+
+    monkeypatch.setattr(runner.Runner, "_list", meanwhile)
+
+    run = simulation.sync(connection)
+
+    assert (run["state"], run["verdict"], run["created"], len(orders)) == ("finished", "complete", 12, 10)
+    assert simulation.stored(connection) == simulation.truth(connection)
+
+
+def test_a_second_listing_that_finds_more_is_followed_by_a_third(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = simulation.world.add_store("etsy")
+    connection = simulation.connect(store)
+    orders = _fill(simulation, store, 12)
+    platform = REGISTRY["etsy"]
+    listings: list[Window] = []
+
+    def flickering(access: StoreAccess, window: Window, cursor: Cursor | None, **options: Any) -> Page:
+        page = platform.list_page(access, window, cursor, **options)
+        if cursor is None and orders[0].updated in range(int(window.from_.timestamp()), int(window.until.timestamp())):
+            listings.append(window)
+        lost = str(orders[len(listings)].id)
+        return replace(page, orders=[each for each in page.orders if each.external_id != lost])
+
+    monkeypatch.setitem(REGISTRY, "etsy", replace(platform, list_page=flickering))  # type: ignore[arg-type]
+
+    run = simulation.sync(connection)
+
+    assert (run["state"], run["verdict"], run["created"], len(listings)) == ("finished", "complete", 12, 3)

@@ -60,6 +60,17 @@ def test_the_result_line_is_word_for_word_in_the_stores_own_time(simulation: Sim
     )
 
 
+@pytest.mark.parametrize("platform", ["shopify", "woocommerce"])
+def test_the_line_follows_a_store_that_moved_to_another_zone(simulation: Simulation, platform: str) -> None:
+    store = simulation.world.add_store(platform, time_zone="Europe/Berlin")
+    connection = simulation.connect(store)
+    store.time_zone = "Pacific/Apia"
+
+    run = simulation.sync(connection)
+
+    assert run["time_zone"] == "Pacific/Apia"
+
+
 def test_the_line_of_an_incomplete_run_does_not_say_complete(simulation: Simulation, store: Store) -> None:
     connection = simulation.connect(store)
     run = {**simulation.sync(connection), "verdict": "incomplete"}

@@ -13,6 +13,7 @@ from backfill.catch_up import window_since
 from gateway.connections import model
 from gateway.http import Answer
 from gateway.platforms import REGISTRY, fields
+from gateway.sandbox.woocommerce import WooStore
 from tests.simulation import Simulation
 
 DAY = 86_400
@@ -112,6 +113,29 @@ def test_an_order_that_fails_in_a_catch_up_is_read_again_without_anyone_asking(
     simulation.reread()
 
     assert list(simulation.stored(connection)) == [str(order.id)]
+
+
+def test_a_cached_index_does_not_turn_the_stores_clock_back(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WordPress's index is public: page caches keep it, with its old Date, also where keyed calls are answered afresh.
+    The window ended an hour ago then, and what happened since was missing from a complete run."""
+    store = simulation.world.add_store("woocommerce")
+    assert isinstance(store, WooStore)
+    described = store.describe()
+    fresh = {**described, "credentials": {**described["credentials"], "fresh": "query"}}
+    monkeypatch.setattr(type(store), "describe", lambda _: fresh)
+    store.caches_rest = True
+    connection = simulation.connect(store)
+    simulation.sync(connection)
+    simulation.pass_time(3600)
+    order = store.place(quiet=True)
+    simulation.pass_time(100)
+
+    run = simulation.sync(connection)
+
+    assert list(simulation.stored(connection)) == [str(order.id)]
+    assert run["window_until"] == simulation.now()
 
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -132,3 +133,18 @@ def test_a_retry_after_is_obeyed_by_everybody_who_asks_of_the_same_bucket(
         assert 0 < waiting.value.after_seconds <= 2
         assert simulation.calls == before, "nobody asked meanwhile"
         REGISTRY["woocommerce"].shop(simulation.access.store(other))
+
+
+@pytest.mark.parametrize(("capacity", "restore"), [(1_000, 50), (2_000, 100)])
+@pytest.mark.parametrize("purpose", ["user", "catch_up", "background"])
+def test_a_full_bucket_bears_a_page_of_heads_and_after_a_short_wait_what_they_show(
+    database: Database, capacity: float, restore: float, purpose: pacing.Purpose
+) -> None:
+    """Or a run would list its heads, wait for the orders behind them, and begin with the heads again, for ever."""
+    rate: Any = {"capacity": capacity, "restore_per_second": restore, "purpose": purpose}
+    pacing.correct(database, "b", Budget(capacity, capacity, restore))
+
+    assert pacing.reserve(database, "b", 252, **rate) == 0
+    pacing.correct(database, "b", Budget(capacity - 252, capacity, restore))
+
+    assert pacing.reserve(database, "b", 922, **rate) < access.PATIENCE_SECONDS

@@ -171,7 +171,18 @@ def test_a_shop_whose_theme_hides_where_the_api_is(site, blog):
 
 
 @pytest.mark.parametrize(
-    ("offset", "zone"), [("2", "Etc/GMT-2"), (-5, "Etc/GMT+5"), ("0", "UTC"), ("5.5", "UTC"), (99, "UTC"), ([], "UTC")]
+    ("offset", "zone"),
+    [
+        ("2", "Etc/GMT-2"),
+        (-5, "Etc/GMT+5"),
+        ("13", "Etc/GMT-13"),
+        ("0", "UTC"),
+        ("5.5", "Asia/Kolkata"),
+        (-9.5, "Pacific/Marquesas"),
+        ("-3.5", "UTC"),
+        (99, "UTC"),
+        ([], "UTC"),
+    ],
 )
 def test_a_zone_that_is_set_as_an_offset(site, offset, zone):
     index = {"namespaces": WITH, "timezone_string": "", "gmt_offset": offset}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from babel import dates
 
 from gateway.web import wording
 from tests.web.world import NOON
+from webhooks import inbox
 
 
 def rows(page: str) -> list[int]:
@@ -99,7 +100,31 @@ def test_a_body_that_is_no_longer_kept_is_said_so(browser, world, maya):
     delivery = world.delivery(maya, world.store(maya))
     world.sql("DELETE FROM delivery_bodies")
 
-    assert "No longer kept." in browser.get(f"/deliveries/{delivery}").text
+    page = browser.get(f"/deliveries/{delivery}").text
+    assert "No longer kept." in page
+    assert "Its content is no longer kept" in page
+    assert f"/deliveries/{delivery}/replay" not in page
+
+
+def test_what_is_no_longer_kept_is_not_replayed(send, world, maya):
+    """It stood in line for ever: there was nothing to apply it from."""
+    store = world.store(maya)
+    delivery = world.delivery(maya, store, state="dead")
+    world.sql("DELETE FROM delivery_bodies")
+    other = world.delivery(maya, store, state="dead")
+    with world.database.transaction() as tx:
+        day = timedelta(days=1)
+        count = inbox.replay_range(tx, maya, since=datetime.now(UTC) - day, until=datetime.now(UTC) + day)
+
+    answer = send(f"/deliveries/{delivery}/replay")
+
+    assert answer.status_code == 422
+    assert "replayed. Sync Order reads from the store" in answer.text
+    assert count == 1
+    assert world.sql("SELECT id, state FROM deliveries ORDER BY id") == [
+        {"id": delivery, "state": "dead"},
+        {"id": other, "state": "waiting"},
+    ]
 
 
 def test_replay_puts_the_delivery_back_in_line(send, browser, world, maya):

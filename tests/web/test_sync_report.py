@@ -110,3 +110,14 @@ def test_a_report_on_hand_is_not_all_written_before_its_first_line_leaves(browse
 
     assert answer.is_streamed
     assert len(list(answer.iter_encoded())) == 4
+
+
+def test_a_report_that_is_no_longer_kept_is_refused_and_the_page_says_so(browser, world, run):
+    world.sql("UPDATE sync_runs SET items_dropped_at = now() RETURNING id")
+
+    answer = browser.get(f"/orders/sync/{run}/report.csv")
+    page = browser.get(f"/orders/sync/{run}").text
+
+    assert (answer.status_code, "no longer kept" in answer.text) == (422, True)
+    assert "report.csv" not in page
+    assert "Its report on single orders is no longer kept." in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -25,7 +26,7 @@ from gateway.domain.problems import (
 from gateway.domain.window import Window
 from gateway.http import Answer
 from gateway.platforms.base import Count, Cursor, Found, Gone, Head, LookUp, Page, Shop, StoreAccess
-from gateway.platforms.woocommerce import keys, walls
+from gateway.platforms.woocommerce import find, keys, walls
 from gateway.platforms.woocommerce.orders import marks
 
 PAGE_SIZE = 100
@@ -247,13 +248,15 @@ def count(access: StoreAccess, window: Window) -> Count | None:
 def shop(access: StoreAccess) -> Shop:
     """What the store says of itself, once a keyed call has shown that our keys may read its orders."""
     call(access, "GET", "orders", params={"per_page": "1", "_fields": "id"})
-    answer = access.http.call("GET", f"{root(access.base_url)}/")
+    # The whole index describes every route: some hundred kilobytes, at each run. It is public, so page caches keep it,
+    # with its old Date, also where keyed calls are answered afresh: no two queries for it are the same.
+    params = {"_fields": "name,home,url,namespaces,timezone_string,gmt_offset", "_nocache": secrets.token_hex(8)}
+    answer = access.http.call("GET", f"{root(access.base_url)}/", params=params)
     problem = classify(answer)
     if problem is not None:
         raise refusal(problem, answer)
     index = answer.json()
     if not isinstance(index, dict) or "wc/v3" not in index.get("namespaces", ["wc/v3"]):
         raise answer.not_json("WooCommerce's API is not there")
-    zone = index.get("timezone_string") or "UTC"
     home = str(index.get("home") or index.get("url") or access.base_url).rstrip("/")
-    return Shop(home, str(index.get("name") or home), home.split("://")[-1], access.currency, zone)
+    return Shop(home, str(index.get("name") or home), home.split("://")[-1], access.currency, find.time_zone(index))

@@ -239,10 +239,17 @@ def _site(where: str, api: str, index: dict[str, Any]) -> Site:
     reached, before = urlsplit(where), urlsplit(api)
     api = before._replace(scheme=reached.scheme, netloc=reached.netloc).geturl()
     home = _home(api, index)
-    return Site(home, api, _text(index.get("name")) or reached.netloc, _time_zone(index))
+    return Site(home, api, _text(index.get("name")) or reached.netloc, time_zone(index))
 
 
-def _time_zone(index: dict[str, Any]) -> str:
+_PART_HOURS = {
+    3.5: "Asia/Tehran", 4.5: "Asia/Kabul", 5.5: "Asia/Kolkata", 5.75: "Asia/Kathmandu", 6.5: "Asia/Yangon",
+    8.75: "Australia/Eucla", 9.5: "Australia/Darwin", -9.5: "Pacific/Marquesas",
+}  # fmt: skip
+"""Zones that always keep such an offset, since IANA has no names for offsets of parts of hours."""
+
+
+def time_zone(index: dict[str, Any]) -> str:
     """The shop's zone; one that is set as a plain offset has no name, and IANA's names of those count westward."""
     named = _text(index.get("timezone_string"))
     if named:
@@ -251,6 +258,8 @@ def _time_zone(index: dict[str, Any]) -> str:
         hours = float(index.get("gmt_offset") or 0)
     except (TypeError, ValueError):
         return "UTC"
+    if hours in _PART_HOURS:
+        return _PART_HOURS[hours]
     return f"Etc/GMT{-int(hours):+d}" if hours and hours == int(hours) and -14 <= -hours <= 12 else "UTC"
 
 

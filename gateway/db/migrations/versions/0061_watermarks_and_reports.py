@@ -29,6 +29,17 @@ def upgrade() -> None:
         "sync_runs",
         sa.Column("items_dropped_at", sa.DateTime(timezone=True), comment="since when its report is no longer kept"),
     )
+    # Every minute: when each store was last caught up.
+    op.create_index(
+        "sync_runs_catch_ups_idx",
+        "sync_runs",
+        ["connection_id", "deep", "created_at"],
+        postgresql_where=sa.text("kind = 'catch_up'"),
+    )
+    # Each run that is deleted asks for its children.
+    op.create_index(
+        "sync_runs_parent_idx", "sync_runs", ["parent_id"], postgresql_where=sa.text("parent_id IS NOT NULL")
+    )
     op.create_index(
         "sync_runs_kept_idx",
         "sync_runs",
