@@ -250,7 +250,7 @@ SHOP_GONE = _add(
 STORE_UNREACHABLE = _add(
     "store.unreachable",
     "The store can't be reached",
-    "There was no answer: {why}.",
+    "No answer came from {host}: {why}.",
     "It is tried again by itself. If it lasts, check that the shop is online.",
     "merchant",
     "later",
