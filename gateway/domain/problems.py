@@ -251,7 +251,7 @@ STORE_UNREACHABLE = _add(
     "store.unreachable",
     "The store can't be reached",
     "No answer came from {host}: {why}.",
-    "It is tried again by itself. If it lasts, check that the shop is online.",
+    "Check that the shop is online and its address right. What has begun is tried again by itself.",
     "merchant",
     "later",
 )
@@ -275,8 +275,8 @@ STORE_TIMED_OUT = _add(
     "store.timed_out",
     "The store did not answer in time",
     "There was no answer from {host} for {seconds} seconds.",
-    "It is tried again by itself. If it lasts, a firewall may drop our calls: ask the shop's host to let this server"
-    " in.",
+    "What has begun is tried again by itself. If it lasts, a firewall may drop our calls: ask the shop's host to let"
+    " this server in.",
     "merchant",
     "later",
 )
@@ -370,7 +370,7 @@ STORE_ERROR = _add(
     "store.error",
     "The store answered with an error",
     "The platform answered {status}.",
-    "It is tried again by itself. If it lasts, check the platform's status page.",
+    "What has begun is tried again by itself. If it lasts, check the platform's status page.",
     "merchant",
     "later",
 )
