@@ -37,7 +37,11 @@ class Polled:
 def window_since(connection: Connection, now: datetime) -> Window:
     """From 15 minutes before the watermark to the platform's now, less 5 s; a new connection from its install."""
     until = floor_second(now - connection.skew - COMMIT_DELAY)
-    in_step = connection.watermark or connection.installed_at - connection.skew
+    if connection.watermark is None:
+        in_step = connection.installed_at - connection.skew
+    else:
+        # Where the store's clock went back since, what it stamped after the watermark's moment is before the watermark.
+        in_step = connection.watermark - max(connection.skew - connection.watermark_skew, timedelta(0))
     return Window(min(floor_second(in_step - OVERLAP), until), until)
 
 

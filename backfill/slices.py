@@ -10,6 +10,7 @@ from typing import Any, Self
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
 
+from backfill import bulk
 from backfill.runs import Taken
 from gateway.connections.model import Connection
 from gateway.db.engine import Database
@@ -25,21 +26,26 @@ missed is listed again by the slice."""
 @dataclass(frozen=True, slots=True)
 class Slice:
     """One stretch of the run's window. `by_heads`: ids and versions first, and whole orders only where they differ.
-    `by_placed`: the window is on when orders were placed, not on when they were updated."""
+    `by_placed`: the window is on when orders were placed, not on when they were updated. `by_bulk`: whole orders by one
+    operation of the platform, as many as `expected`."""
 
     window: Window
     by_heads: bool
     expected: int | None
     by_placed: bool = False
+    by_bulk: bool = False
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
         bounds = Window(datetime.fromisoformat(stored["from"]), datetime.fromisoformat(stored["until"]))
-        return cls(bounds, stored["by_heads"], stored["expected"], stored["by_placed"])
+        # A run that an older release began knows no bulk operations.
+        by_bulk = stored.get("by_bulk", False)
+        return cls(bounds, stored["by_heads"], stored["expected"], stored["by_placed"], by_bulk)
 
     def to_store(self) -> dict[str, Any]:
         return {"from": self.window.from_.isoformat(), "until": self.window.until.isoformat(),
-                "by_heads": self.by_heads, "expected": self.expected, "by_placed": self.by_placed}  # fmt: skip
+                "by_heads": self.by_heads, "expected": self.expected, "by_placed": self.by_placed,
+                "by_bulk": self.by_bulk}  # fmt: skip
 
 
 def cut(database: Database, store: StoreAccess, connection: Connection, window: Window, taken: Taken) -> list[Slice]:
@@ -71,7 +77,8 @@ def _cut(
         # Where most is new, heads would only be asked for on top.
         with database.transaction() as tx:
             by_heads = 2 * stored(tx, connection.id, window) >= counted.orders
-    yield Slice(window, by_heads, counted.orders if counted.exact else None)
+    by_bulk = counted.exact and not by_heads and bulk.suits(platform.bulk, store, counted.orders, taken)
+    yield Slice(window, by_heads, counted.orders if counted.exact else None, by_bulk=by_bulk)
 
 
 def stored(tx: Transaction, connection_id: int, window: Window) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
@@ -21,6 +21,8 @@ OUTCOMES = ("created", "updated", "unchanged", "newer_here", "failed", "removed"
 MAX_PASSES = 3
 
 LISTED_ONCE = "the platform has no count, and a catch-up lists once"
+
+COUNT_MOVED = "each time it was compared, the platform's count had moved on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +127,22 @@ def of_all(decisions: Sequence[Decision]) -> Decision:
     return Decision(worst, expected, "; ".join(decision.detail for decision in decisions if decision.detail))
 
 
-def decide(seen: Seen, counted: Count | None, number: int, before: int | None, *, once: bool) -> Decision | None:
+def decide(
+    seen: Seen, counted: Count | None, number: int, before: int | None, *, once: bool, agrees: bool, is_steady: bool
+) -> Decision | None:
     """The verdict, or None to list once more. `before`: what the listing before this one saw, if there was one.
 
-    An order that no list names may be counted all the same; found singly, it is not missing. `once`: where the
-    platform has no count, one listing must do: the next catch-up lists its last 15 minutes again, and calls are counted
-    by the day.
+    `agrees`: whether all that is counted was seen; `is_steady`: the count stood still while it was compared, so that
+    what it differs by is lost. `once`: where the platform has no count, one listing must do: the next catch-up lists
+    its last 15 minutes again, and calls are counted by the day.
     """
     if counted is not None and counted.exact:
-        if counted.orders in (seen.listed, seen.listed + seen.singly):
+        if agrees:
             return Decision("complete", counted.orders, "")
         if number < MAX_PASSES:
             return None
+        if not is_steady:
+            return Decision("unknown", counted.orders, COUNT_MOVED)
         missing = counted.orders - seen.listed
         return Decision(
             "incomplete", counted.orders, f"the platform counts {counted.orders} orders, {seen.listed} were listed"
@@ -150,12 +156,17 @@ def decide(seen: Seen, counted: Count | None, number: int, before: int | None, *
     return None if number < MAX_PASSES else Decision("unknown", None, "each listing differed from the one before")
 
 
-def advance_watermark(tx: Connection, taken: Taken) -> None:
-    """The connection is in step up to the window's end, if the window begins where it was in step before."""
+def advance_watermark(tx: Connection, taken: Taken, skew: timedelta) -> None:
+    """The connection is in step up to the window's end, if the window begins where it was in step before: at its
+    watermark, by what is known of the store's clock now, or when it was installed. `skew`: what the window was fixed
+    by."""
     tx.execute(
         text(
-            "UPDATE connections SET watermark = :until WHERE id = :id"
-            " AND (watermark IS NULL OR (watermark >= :from AND watermark < :until))"
+            "UPDATE connections c SET watermark = :until, watermark_skew_ms = :skew FROM (SELECT id, coalesce("
+            "  watermark - greatest(0, :skew - watermark_skew_ms) * interval '1 millisecond',"
+            "  date_trunc('second', installed_at - :skew * interval '1 millisecond')) AS in_step FROM connections) AS w"
+            " WHERE c.id = :id AND w.id = c.id AND w.in_step >= :from AND w.in_step < :until"
         ),
-        {"id": taken.connection_id, "from": taken.window.from_, "until": taken.window.until},
-    )
+        {"id": taken.connection_id, "from": taken.window.from_, "until": taken.window.until,
+         "skew": int(skew.total_seconds() * 1000)},
+    )  # fmt: skip

@@ -65,6 +65,13 @@ def proof(run: Mapping[Any, Any]) -> list[str]:
                 gettext("Not proven: the store gives no count, and so many calls a day that a catch-up lists once. The"
                         " next one lists the last 15 minutes again."),
             ]  # fmt: skip
+        case "unknown" if verdict.COUNT_MOVED in (run["problem_detail"] or ""):
+            return [
+                gettext("Not proven: orders changed so often that the store's count and what it listed could not be"
+                        " compared."),
+                gettext("What was listed is saved, and so is what changed meanwhile. Start it again at a quieter time"
+                        " to have it proven."),
+            ]  # fmt: skip
         case "unknown":
             return [
                 gettext("Not proven: the store gives no exact count to compare with."),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from math import isnan
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,11 +17,14 @@ import requests
 from urllib3.exceptions import NameResolutionError
 
 from gateway.domain.problems import (
+    STORE_ERROR,
     STORE_NAME_UNKNOWN,
     STORE_NOT_JSON,
+    STORE_REQUEST_REFUSED,
     STORE_TIMED_OUT,
     STORE_TLS,
     STORE_UNREACHABLE,
+    Refused,
     Retry,
 )
 from gateway.domain.window import floor_second
@@ -28,7 +32,13 @@ from gateway.domain.window import floor_second
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_FILE_BYTES = 4 * 1024 * 1024 * 1024
+SLOWEST_BYTES = 1024 * 1024
+"""Of a file so much must come within twice the time that an answer may take."""
+
 MAX_RETRY_AFTER_SECONDS = 6 * 3600.0
+NO_CLOCK = timedelta(days=366)
+"""A Date as far off as this (1970, say) is written by something that has no clock."""
 USER_AGENT = "OrderSyncGateway/1"
 
 
@@ -49,9 +59,10 @@ class Answer:
         """The platform's clock when it wrote the answer."""
         try:
             moment = parsedate_to_datetime(self.headers["date"])
-        except (KeyError, ValueError):
+            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except (KeyError, ValueError, OverflowError):
             return None
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment if abs(moment - self.received_at) < NO_CLOCK else None
 
     @property
     def observed_at(self) -> datetime | None:
@@ -64,24 +75,34 @@ class Answer:
         if date is None:
             return None
         try:
-            age = max(0, int(self.headers.get("age", "0")))
-        except ValueError:
-            age = 0
-        return floor_second(date - timedelta(seconds=age + self.seconds))
+            return floor_second(date - timedelta(seconds=self._age + self.seconds))
+        except OverflowError:
+            return None
 
     @property
     def skew(self) -> timedelta | None:
-        """Our clock minus the platform's, to the second."""
+        """Our clock minus the platform's, to the second; None: the answer has no Date, or a cache handed it out:
+        that is no clock of the store."""
         date = self.date
-        return None if date is None else self.received_at - date
+        return None if date is None or self._age else self.received_at - date
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that the platform asks us to wait, at most six hours; None: it names none in seconds."""
+        """Seconds that the platform asks us to wait, at most six hours; None: it names none."""
+        named = self.headers.get("retry-after", "")
         try:
-            return min(max(float(self.headers["retry-after"]), 1.0), MAX_RETRY_AFTER_SECONDS)
-        except (KeyError, ValueError):
-            return None
+            seconds = float(named)
+        except ValueError:
+            try:
+                seconds = (parsedate_to_datetime(named) - (self.date or self.received_at)).total_seconds()
+            except (ValueError, TypeError, OverflowError):
+                return None
+        return None if isnan(seconds) else min(max(seconds, 1.0), MAX_RETRY_AFTER_SECONDS)
+
+    @property
+    def _age(self) -> int:
+        named = self.headers.get("age", "")
+        return int(named) if named.isdecimal() else 0
 
     def json(self) -> Any:
         """The body as JSON, or Retry: a firewall's page is not the platform's answer."""
@@ -151,6 +172,44 @@ class Http:
             self.after(answer)
         return answer
 
+    def stream(self, url: str, *, after: int = 0) -> Iterator[bytes]:
+        """A file behind a link, from the byte `after` on, in pieces: it may be larger than what can be held.
+
+        The link is the only key, and where it leads is another host than the store's: no credentials go along, no
+        budget is drawn on, and its clock tells nothing. Redirects are not followed. Raises Refused when there is
+        nothing to be read there, Retry and NeedsMerchant as `call` does, also in the middle.
+        """
+        host = _host(url)
+        patience = READ_SECONDS if self.read_seconds is None else self.read_seconds
+        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+        if after:
+            headers["Range"] = f"bytes={after}-"
+        try:
+            with self.session.get(
+                url, headers=headers, timeout=(CONNECT_SECONDS, patience), allow_redirects=False, stream=True
+            ) as response:
+                skipped = _file_begins(response, after, host)
+                size, waited = 0, 0.0
+                pieces = response.iter_content(65_536)
+                while True:
+                    asked = time.monotonic()
+                    piece = next(pieces, None)
+                    if piece is None:
+                        return
+                    waited += time.monotonic() - asked  # what the reader takes for a piece is not the host's slowness
+                    if waited > 2 * patience:
+                        raise requests.Timeout("the file does not come on")
+                    before, size = size, size + len(piece)
+                    if size > MAX_FILE_BYTES:
+                        raise _no_file(host, response.status_code, "the file is too large")
+                    if before // SLOWEST_BYTES != size // SLOWEST_BYTES:
+                        waited = 0.0
+                    yield piece[max(0, skipped - before) :]
+        except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL, requests.exceptions.MissingSchema):
+            raise _no_file(host, 0, "it is no link") from None
+        except requests.RequestException as error:
+            raise no_answer(error, host, patience) from None
+
     @staticmethod
     def _read(response: requests.Response, *, deadline: float) -> bytes:
         pieces = []
@@ -167,6 +226,29 @@ class Http:
 
 class _TooLarge(requests.ConnectionError):
     pass
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _file_begins(response: requests.Response, after: int, host: str) -> int:
+    """How many bytes of this answer come before the byte that was asked for: a host may ignore Range."""
+    status = response.status_code
+    if status == 200:
+        return after
+    if status == 206 and after and response.headers.get("Content-Range", "").startswith(f"bytes {after}-"):
+        return 0
+    if status == 429 or status >= 500:
+        raise Retry(STORE_ERROR, f"{host}: {status}", after_seconds=15, status=status)
+    raise _no_file(host, status, "the link leads to nothing")
+
+
+def _no_file(host: str, status: int, why: str) -> Refused:
+    return Refused(STORE_REQUEST_REFUSED, f"{host}: {status}, {why}", status=status, why=why)
 
 
 def no_answer(error: requests.RequestException, host: str, patience: float) -> Retry:

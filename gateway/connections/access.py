@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import requests
 from sqlalchemy import Connection as Transaction
@@ -24,8 +25,9 @@ from gateway.platforms.base import App, StoreAccess
 from gateway.vault import Vault
 
 REFRESH_BEFORE = timedelta(minutes=5)
-PATIENCE_SECONDS = 5.0
-"""Waiting longer than this for a platform's budget is the caller's decision, and is shown as waiting."""
+PATIENCE_SECONDS = 6.0
+"""Waiting longer than this for a platform's budget is the caller's decision, and is shown as waiting. A full bucket of
+Shopify's is full again so long after a page of heads: shorter, and a run would never come to read what they show."""
 
 LOOK_AGAIN_SECONDS = 1.0
 
@@ -52,6 +54,8 @@ class Access:
     """Whether stores may have private addresses and answer without TLS."""
     payloads: Payloads = field(init=False)
     _unblocked: dict[str, float] = field(default_factory=dict)
+    _sizes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """What adapters learnt of each store, as long as this process lives."""
     _sessions: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
@@ -110,6 +114,7 @@ class Access:
             credentials=credentials,
             app=self.app,
             http=Http(session or self._session(), before, after, read_seconds),
+            sizes=self._sizes.setdefault(connection.id, {}),
         )
 
     def _blocked_for(self, bucket: str) -> float:

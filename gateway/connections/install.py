@@ -87,7 +87,8 @@ def _unsaved(access: Access, account_id: int, new: NewStore) -> Connection:
         id=0, account_id=account_id, platform=new.platform, shop_id=new.shop_id,
         key=secrets.token_urlsafe(24), name=new.name, domain=new.domain, base_url=new.base_url,
         currency=new.currency, time_zone=new.time_zone, generation=1, state="connected",
-        granted_parts=("core", "person"), skew=timedelta(0), watermark=None, installed_at=datetime.now(UTC),
+        granted_parts=("core", "person"), skew=timedelta(0), watermark=None, watermark_skew=timedelta(0),
+        installed_at=datetime.now(UTC),
         credentials=access.vault.close(credentials), hook_secrets=access.vault.close(own_secret),
     )  # fmt: skip
 

@@ -58,6 +58,8 @@ class Connection:
     skew: timedelta
     """Our clock minus the platform's."""
     watermark: datetime | None
+    watermark_skew: timedelta
+    """The skew by which the watermark was fixed."""
     installed_at: datetime
     credentials: bytes
     hook_secrets: bytes
@@ -71,7 +73,8 @@ class Connection:
             key=row["key"], name=row["name"], domain=row["domain"], base_url=row["base_url"],
             currency=row["currency"], time_zone=row["time_zone"], generation=row["generation"], state=row["state"],
             granted_parts=tuple(row["granted_parts"]), skew=timedelta(milliseconds=row["skew_ms"]),
-            watermark=row["watermark"], installed_at=row["installed_at"], credentials=bytes(row["credentials"]),
+            watermark=row["watermark"], watermark_skew=timedelta(milliseconds=row["watermark_skew_ms"]),
+            installed_at=row["installed_at"], credentials=bytes(row["credentials"]),
             hook_secrets=bytes(row["hook_secrets"]), aliases=tuple(row["aliases"]),
         )  # fmt: skip
 

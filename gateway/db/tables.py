@@ -202,6 +202,13 @@ connections = Table(
     ),
     Column("skew_ms", BigInteger, nullable=False, server_default="0", comment="our clock minus the platform's"),
     _instant("watermark"),
+    Column(
+        "watermark_skew_ms",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="skew_ms as it was when the watermark was fixed",
+    ),
     _instant("catch_up_wanted_at"),
     _instant("audit_wanted_at"),
     _instant("audited_at"),
@@ -658,6 +665,7 @@ sync_runs = Table(
     _instant("seen_at"),
     _instant("waiting_until"),
     _instant("finished_at"),
+    Column("items_dropped_at", DateTime(timezone=True), comment="since when its report is no longer kept"),
     CheckConstraint("kind IN ('manual', 'preview', 'retry', 'catch_up', 'settle')", name="kind"),
     CheckConstraint("state IN ('queued', 'running', 'finished', 'stopped')", name="state"),
     CheckConstraint("stage IN ('listing', 'checking')", name="stage"),
@@ -679,6 +687,11 @@ sync_runs = Table(
     Index("sync_runs_store_idx", "connection_id", "kind", "id"),
     Index("sync_runs_stopped_idx", "connection_id", "id", postgresql_where=text("state = 'stopped'")),
     Index("sync_runs_open_idx", "connection_id", "id", postgresql_where=text("state IN ('queued', 'running')")),
+    Index(
+        "sync_runs_kept_idx",
+        "finished_at",
+        postgresql_where=text("finished_at IS NOT NULL AND items_dropped_at IS NULL"),
+    ),
     comment="Sync Order and catch-up runs. seen_at: a sign of life of the worker that has it.",
 )
 

@@ -366,6 +366,14 @@ STORE_THROTTLED = _add(
     "us",
     "later",
 )
+STORE_PREPARING = _add(
+    "store.preparing",
+    "The store is putting the orders together",
+    "They are many, so we asked for all of them at once instead of page by page.",
+    "It goes on by itself once they are ready. If they take too long, they are read page by page.",
+    "us",
+    "later",
+)
 STORE_ERROR = _add(
     "store.error",
     "The store answered with an error",

@@ -310,6 +310,34 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class BulkLook:
+    """How far a bulk operation is. `url`: where what it brought lies, and itself the key to that; "": nothing does.
+
+    `created_at`, by the platform's clock: none of the content was read before. `size`: of the whole file, in bytes.
+    """
+
+    state: Literal["running", "done", "failed"]
+    created_at: datetime | None = None
+    url: str = ""
+    size: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BulkImport:
+    """Many whole orders in one operation that the platform works on by itself and that draws on no budget."""
+
+    begin: Callable[[StoreAccess, Window], str]
+    """→ the operation's id. Raises Refused when the platform runs none just now: the orders can still be listed."""
+    look: Callable[[StoreAccess, str], BulkLook]
+    rows: Callable[[StoreAccess, BulkLook, Window, Cursor | None], Iterable[Page]]
+    """What it brought, in pages as they are read. The last one has no cursor only if all is there; what came in part
+    goes as far as it is certain."""
+    in_pages: Callable[[StoreAccess, int], timedelta]
+    """How long pages would take for so many orders, by what is known of the store's budget: nobody waits longer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Platform:
     """One platform's functions, gathered."""
 
@@ -325,6 +353,8 @@ class Platform:
     """The same window by ids and versions alone, at a fraction of the cost; None: the platform has no such thing."""
     relist: Callable[[StoreAccess, Window, Cursor | None], Page] | None
     """Whole orders by when they were placed, where changes don't always move the updated time (Etsy); else None."""
+    bulk: BulkImport | None
+    """Whole orders in one operation, where there are many; None: the platform has no such thing."""
     fetch_orders: Callable[[StoreAccess, Sequence[str]], Iterable[LookUp]]
     count: Callable[[StoreAccess, Window], Count | None]
     shop: Callable[[StoreAccess], Shop]

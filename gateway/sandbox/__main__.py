@@ -121,7 +121,7 @@ def _faults(arguments: list[str]) -> int:
     parser.add_argument(
         "wanted",
         nargs="*",
-        help="lose N, duplicate N, reorder N, delay SECONDS, 429 N, 5xx N, slow SECONDS, cut N, clear",
+        help="lose N, duplicate N, reorder N, delay SECONDS, 429 N, 5xx N, slow SECONDS, cut N, bulk_fail N …, clear",
     )
     options = parser.parse_args(arguments)
     faults: dict[str, Any] = {}

@@ -179,7 +179,7 @@ def _options(store: Store, given: dict[str, Any]) -> dict[str, Any]:
     """Switches of the platform: scopes, protected data, bucket, read delay, refunds that move no time."""
     names = {
         "refund_moves_time", "protected_data", "read_delay_seconds", "buyer_email_granted", "canceled_by_default",
-        "bounds_inclusive",
+        "bounds_inclusive", "bulk_orders_per_second",
         "notice_style",
         "decimals", "plugin_statuses", "strips_authorization", "caches_rest",
     }  # fmt: skip
@@ -189,6 +189,8 @@ def _options(store: Store, given: dict[str, Any]) -> dict[str, Any]:
                 store.grant_scopes([str(each) for each in value])
             elif name == "bucket_maximum" and isinstance(store, ShopifyStore):
                 store.bucket.maximum = None if value is None else float(value)
+            elif name == "restore_per_second" and isinstance(store, ShopifyStore):
+                store.bucket.restore_per_second = float(value)
             elif name in ("per_second", "per_day") and isinstance(store, EtsyStore):
                 setattr(store.world.etsy_app, name, None if value is None else int(value))
             elif name in names and hasattr(store, name):

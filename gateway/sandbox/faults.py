@@ -20,6 +20,11 @@ class Faults:
     throttle: int = 0  # the next n API calls are refused as too many (429; Shopify: THROTTLED)
     server_error: int = 0  # the next n API calls answer 503
     cut: int = 0  # the next n API calls lose their connection in the middle of the answer
+    bulk_refuse: int = 0  # Shopify: the next n bulk operations are not taken
+    bulk_fail: int = 0  # the next n fail half way, with what they had until then
+    bulk_cancel: int = 0  # the next n are cancelled half way, with nothing
+    bulk_expire: int = 0  # the links of the next n have expired when they end
+    bulk_gone: int = 0  # the next n links lead to nothing
     slow_seconds: float = 0.0  # every API answer is read at once and sent that much later, with a late Date
 
     def set(self, wanted: dict[str, Any]) -> None:

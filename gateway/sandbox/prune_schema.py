@@ -20,8 +20,8 @@ DATA = Path(__file__).with_name("data")
 _MONEY = "shopMoney presentmentMoney"
 KEEP = {
     "QueryRoot": "orders ordersCount order node nodes shop currentAppInstallation webhookSubscriptions"
-    " webhookSubscription",
-    "Mutation": "webhookSubscriptionCreate webhookSubscriptionUpdate webhookSubscriptionDelete",
+    " webhookSubscription bulkOperation",
+    "Mutation": "webhookSubscriptionCreate webhookSubscriptionUpdate webhookSubscriptionDelete bulkOperationRunQuery",
     "Order": "id legacyResourceId name number confirmationNumber poNumber createdAt processedAt updatedAt cancelledAt"
     " closedAt cancelReason closed confirmed test edited displayFinancialStatus displayFulfillmentStatus returnStatus"
     " currencyCode presentmentCurrencyCode taxesIncluded taxExempt dutiesIncluded estimatedTaxes sourceName"
@@ -69,6 +69,9 @@ KEEP = {
     "WebhookSubscriptionUpdatePayload": "webhookSubscription userErrors",
     "WebhookSubscriptionDeletePayload": "deletedWebhookSubscriptionId userErrors",
     "DisplayableError": "field message",
+    "BulkOperation": "id status errorCode createdAt completedAt objectCount rootObjectCount fileSize url partialDataUrl"
+    " query type",
+    "BulkOperationRunQueryPayload": "bulkOperation userErrors", "BulkOperationUserError": "code field message",
     "Shop": "id name myshopifyDomain primaryDomain email contactEmail currencyCode ianaTimezone timezoneOffset plan url"
     " createdAt",
     "Domain": "host url", "ShopPlan": "publicDisplayName partnerDevelopment shopifyPlus",

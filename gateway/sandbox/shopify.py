@@ -20,6 +20,7 @@ from gateway.sandbox import shopify_graphql_shape, shopify_webhook_shape
 from gateway.sandbox.changes import KINDS
 from gateway.sandbox.deliveries import Delivery, WebhookRequest
 from gateway.sandbox.orders import Order
+from gateway.sandbox.shopify_bulk import Operation
 from gateway.sandbox.shopify_cost import Bucket
 from gateway.sandbox.shopify_subscriptions import Subscription, topic_name
 from gateway.sandbox.stores import Store
@@ -94,6 +95,8 @@ class ShopifyStore(Store):
         self.bucket = Bucket(bucket_maximum, restore_per_second)
         self.shop_id = 60_000_000_000 + self.keyed_hash("shop")
         self.subscriptions: dict[int, Subscription] = {}
+        self.bulk: dict[int, Operation] = {}
+        self.bulk_orders_per_second = 500.0  # Shopify publishes no figure
         self.installed = True
         self.access_tokens: list[Token] = []
         self.codes: dict[str, int] = {}  # code of an installation: until which second it can be redeemed

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphql import (
     DocumentNode,
+    ExecutionResult,
     FieldNode,
     FragmentDefinitionNode,
     GraphQLError,
@@ -24,6 +25,7 @@ from graphql import (
 )
 from graphql.execution.execute import Executor
 
+from gateway.sandbox import shopify_bulk as bulk
 from gateway.sandbox import shopify_search as search
 from gateway.sandbox import shopify_subscriptions as subscriptions
 from gateway.sandbox.shopify_cost import Cost
@@ -58,6 +60,8 @@ class _Call:
     store: ShopifyStore
     variables: dict[str, Any]
     warnings: list[dict[str, Any]] = field(default_factory=list)
+    whole: bool = False
+    """Connections are not paged: a bulk operation runs."""
 
 
 def run(store: ShopifyStore, text: str, variables: dict[str, Any], operation_name: str | None) -> dict[str, Any]:
@@ -92,6 +96,13 @@ def run(store: ShopifyStore, text: str, variables: dict[str, Any], operation_nam
             {"path": ["orders"], "query": str(variables.get("query", "")), "warnings": call.warnings}
         ]
     return answer
+
+
+def _execute_whole(store: ShopifyStore, document: DocumentNode) -> ExecutionResult:
+    """A bulk operation's query, which was validated before: whatever pages it asks for, all rows."""
+    return execute_sync(
+        schema(), document, _ROOT, _Call(store, {}, whole=True), {}, executor_class=_KeepingExecutor,
+    )  # fmt: skip
 
 
 class _KeepingExecutor(Executor[Any]):
@@ -226,7 +237,9 @@ def _installation(store: ShopifyStore) -> dict[str, Any]:
 
 # Resolvers of the two root types; below them the shapes' dictionaries answer for themselves.
 _ROOT: dict[str, Any] = {
-    "orders": lambda info, **arguments: search.page(info.context.store, arguments, info.context.warnings),
+    "orders": lambda info, **arguments: search.page(
+        info.context.store, arguments, info.context.warnings, whole=info.context.whole
+    ),
     "ordersCount": lambda info, query=None, limit=10000, **_rest: search.count(
         info.context.store, query, limit, info.context.warnings
     ),
@@ -237,6 +250,8 @@ _ROOT: dict[str, Any] = {
     "currentAppInstallation": lambda info: _installation(info.context.store),
     "webhookSubscriptions": lambda info, **arguments: subscriptions.listed(info, info.context.store, arguments),
     "webhookSubscription": lambda info, id: subscriptions.node(info.context.store, id),
+    "bulkOperation": lambda info, id: bulk.node(info.context.store, info.schema, id, _execute_whole),
+    "bulkOperationRunQuery": lambda info, **arguments: bulk.run(info.context.store, info.schema, **arguments),
     "webhookSubscriptionCreate": lambda info, **arguments: subscriptions.create(info.context.store, **arguments),
     "webhookSubscriptionUpdate": lambda info, **arguments: subscriptions.update(info.context.store, **arguments),
     "webhookSubscriptionDelete": lambda info, **arguments: subscriptions.delete(info.context.store, **arguments),

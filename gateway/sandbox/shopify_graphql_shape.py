@@ -40,8 +40,10 @@ def denied(message: str, **extensions: Any) -> Callable[..., Any]:
 def connection(rows: list[Node], cursors: list[str]) -> Callable[..., Node]:
     """A connection over rows that all are at hand; cursors are those of the rows."""
 
-    def resolve(_info: Any, *, first: int | None = None, after: str | None = None, last: int | None = None,
+    def resolve(info: Any, *, first: int | None = None, after: str | None = None, last: int | None = None,
                 before: str | None = None, reverse: bool = False, **_ignored: Any) -> Node:  # fmt: skip
+        if info.context.whole:
+            return page_of(list(zip(rows, cursors, strict=True)), more=False, earlier=False)
         paired = list(zip(rows, cursors, strict=True))[:: -1 if reverse else 1]
         places = {cursor: index for index, (_, cursor) in enumerate(paired)}
         low = places.get(after, -1) + 1 if after else 0

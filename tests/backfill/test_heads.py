@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from backfill import runner, runs, schedule, slices
+from backfill import runner, runs, schedule, slices, writing
 from gateway.domain.problems import Refused
 from gateway.sandbox.shopify_cost import Bucket
 from gateway.sandbox.stores import Store
@@ -247,7 +247,7 @@ def test_orders_of_one_second_are_not_cut_for_ever(
 def broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Orders whose payload can't be read as long as they stand in this set."""
     ids: set[str] = set()
-    read = runner.read_order
+    read = writing.read_order
 
     def strict(platform: Any, payload: Any, raw: bytes, **options: Any) -> Any:
         from gateway.domain.problems import PAYLOAD_FIELD
@@ -257,7 +257,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
             raise Refused(PAYLOAD_FIELD, "total: broken")
         return reading
 
-    monkeypatch.setattr(runner, "read_order", strict)
+    monkeypatch.setattr(writing, "read_order", strict)
     return ids
 
 

@@ -12,6 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from backfill import runner, runs, schedule
+from gateway.domain import points
 from tests.orders.test_convergence import _act, _assert_counted, _live, _settle, steps
 from tests.simulation import Simulation
 
@@ -58,7 +59,7 @@ def _worked(simulation: Simulation, connection: int, chance: random.Random, monk
                 raise Died
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "reached", reached)
+        patch.setattr(points, "reached", reached)
         with contextlib.suppress(Died):
             runner.work_all(simulation.access, connection)
     simulation.work(connection)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backfill import gaps, runner
+from backfill import gaps, verdict, writing
 from backfill.gaps import Gap
 from gateway.domain.window import Window
 from gateway.platforms import REGISTRY
@@ -145,14 +145,14 @@ def test_an_order_that_the_database_refuses_fails_alone(
 ) -> None:
     connection = simulation.connect(store)
     orders = _fill(simulation, store, 9)
-    written = runner.apply
+    written = writing.apply
 
     def apply(tx: Any, readings: Any, **options: Any) -> Any:
         if any(reading.external_id == str(orders[4].id) for reading in readings):
             tx.exec_driver_sql("SELECT 1 / 0")
         return written(tx, readings, **options)
 
-    monkeypatch.setattr(runner, "apply", apply)
+    monkeypatch.setattr(writing, "apply", apply)
 
     run = simulation.sync(connection)
 
@@ -160,3 +160,102 @@ def test_an_order_that_the_database_refuses_fails_alone(
     (failed,) = simulation.rows("SELECT * FROM run_items WHERE outcome = 'failed'")
     assert (failed["external_id"], failed["problem"]) == (str(orders[4].id), "internal.unexpected")
     assert failed["problem_detail"].startswith("DataError at ")
+
+
+# --- counts that move, and orders that no list names -----------------------------------------------------------
+@pytest.fixture
+def after_each_count(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], None]], None]:
+    """Let something happen in the store right after each of its counts."""
+
+    def register(key: str, happen: Callable[[], None]) -> None:
+        platform = REGISTRY[key]
+
+        def count(access: StoreAccess, window: Window) -> Any:
+            counted = platform.count(access, window)
+            happen()
+            return counted
+
+        monkeypatch.setitem(REGISTRY, key, replace(platform, count=count))  # type: ignore[arg-type]
+
+    return register
+
+
+def test_orders_that_change_while_they_are_counted_raise_no_false_alarm(
+    simulation: Simulation, store: Store, after_each_count: Callable[[str, Callable[[], None]], None]
+) -> None:
+    """A busy store: between count and comparison another order leaves the window, five times in a row."""
+    connection = simulation.connect(store)
+    orders = _fill(simulation, store, 12)
+    left = list(orders[:5])
+
+    def change() -> None:
+        simulation.pass_time(3)
+        if left:
+            store.change(left.pop().id, "note", quiet=True)
+
+    after_each_count(store.platform, change)
+
+    run = simulation.sync(connection)
+
+    assert (run["state"], run["verdict"], run["created"]) == ("finished", "complete", 12)
+    assert simulation.stored(connection) == simulation.truth(connection)
+
+
+def test_a_count_that_never_stands_still_proves_nothing_and_says_so(
+    simulation: Simulation, store: Store, after_each_count: Callable[[str, Callable[[], None]], None]
+) -> None:
+    connection = simulation.connect(store)
+    simulation.sync(connection)
+    watermark = simulation.connection(connection).watermark
+    orders = _fill(simulation, store, 60)
+
+    def change() -> None:
+        simulation.pass_time(3)
+        store.change(orders.pop().id, "note", quiet=True)
+
+    after_each_count(store.platform, change)
+
+    run = simulation.sync(connection)
+
+    assert (run["state"], run["verdict"], run["problem_detail"]) == ("finished", "unknown", verdict.COUNT_MOVED)
+    assert simulation.connection(connection).watermark == watermark
+
+
+def test_what_was_found_singly_does_not_stand_for_another_order_that_is_lost(
+    simulation: Simulation, unlist: Callable[[str, Any], None]
+) -> None:
+    """An order of a plugin that is off is neither listed nor counted, and found by its id; another is counted and lost:
+    one and one are not the same."""
+    store = simulation.world.add_store("woocommerce")
+    connection = simulation.connect(store)
+    orders = _fill(simulation, store, 10)
+    store.change(orders[2].id, "status", status="awaiting-pickup", quiet=True)
+    simulation.pass_time(100)
+    simulation.sync(connection)
+    store.plugin_statuses = ()
+    lost = store.place(quiet=True, lines=1)
+    simulation.pass_time(100)
+    unlist("woocommerce", lost)
+
+    run = simulation.sync(connection)
+
+    moment = datetime.fromtimestamp(lost.updated, UTC)
+    assert (run["verdict"], run["expected"], run["listed"]) == ("incomplete", 10, 10)
+    assert run["checkpoint"]["gaps"] == [[moment.isoformat(), (moment + timedelta(seconds=1)).isoformat(), 1, 0]]
+
+
+def test_hidden_statuses_are_no_alarm(simulation: Simulation) -> None:
+    store = simulation.world.add_store("woocommerce")
+    connection = simulation.connect(store)
+    orders = _fill(simulation, store, 10)
+    for order in orders[2:5]:
+        store.change(order.id, "status", status="awaiting-pickup", quiet=True)
+    simulation.pass_time(100)
+    simulation.sync(connection)
+    store.plugin_statuses = ()
+    before = simulation.calls
+
+    run = simulation.sync(connection)
+
+    assert (run["verdict"], run["expected"], run["listed"], run["unchanged"]) == ("complete", 7, 10, 10)
+    assert simulation.calls - before < 12

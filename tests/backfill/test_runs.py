@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from backfill import catch_up, runner, runs, schedule
+from backfill import catch_up, runner, runs, schedule, writing
+from gateway.domain import points
 from gateway.domain.problems import GatewayError, NeedsMerchant, Refused
 from gateway.domain.scope import AccountScope
 from gateway.domain.window import Window
@@ -207,7 +208,7 @@ def test_a_payload_that_can_not_be_read_fails_alone_with_its_reason(
     orders = [store.place(quiet=True) for _ in range(5)]
     simulation.pass_time(100)
     bad = str(orders[2].id)
-    read = runner.read_order
+    read = writing.read_order
 
     def strict(platform: Any, payload: Any, raw: bytes, **options: Any) -> Any:
         reading = read(platform, payload, raw, **options)
@@ -215,7 +216,7 @@ def test_a_payload_that_can_not_be_read_fails_alone_with_its_reason(
             raise Refused(__import__("gateway.domain.problems", fromlist=["x"]).PAYLOAD_FIELD, "total: broken")
         return reading
 
-    monkeypatch.setattr(runner, "read_order", strict)
+    monkeypatch.setattr(writing, "read_order", strict)
 
     run = simulation.sync(connection)
 
@@ -396,7 +397,7 @@ def test_a_crash_repeats_a_page_and_counts_nothing_twice(
             if left == 0:
                 raise Died
 
-    monkeypatch.setattr(runner, "reached", reached)
+    monkeypatch.setattr(points, "reached", reached)
     opened = _open(simulation, connection)
     with pytest.raises(Died):
         runner.work_all(simulation.access, connection)

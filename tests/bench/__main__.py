@@ -1,4 +1,4 @@
-"""`python3 -m gateway bench [ingest|drain|visible|sync|growth]`: measures and reports; asserts nothing.
+"""`python3 -m gateway bench [ingest|drain|visible|sync|pages|growth]`: measures and reports; asserts nothing.
 
 What is compared runs in turns within one call, since machines drift: quote the ratios.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import drain, growth, ingest, sync, visible
+from tests.bench import drain, growth, ingest, pages, sync, visible
 
-PARTS = {"ingest": ingest.main, "drain": drain.main, "visible": visible.main, "sync": sync.main, "growth": growth.main}
+PARTS = {
+    "ingest": ingest.main, "drain": drain.main, "visible": visible.main, "sync": sync.main, "pages": pages.main,
+    "growth": growth.main,
+}  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:

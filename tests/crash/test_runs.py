@@ -73,6 +73,25 @@ def test_a_run_whose_worker_is_killed_goes_on_and_counts_once(system: System, pl
     _is_exact(system, platform, run)
 
 
+@pytest.mark.parametrize("point", ["after_bulk_begin", "inside_page:2"])
+def test_an_import_by_one_operation_whose_worker_is_killed_goes_on_and_counts_once(system: System, point: str) -> None:
+    system.sandbox("shopify", "orders", count=600, over_days=3, quiet=True)
+    # So slow a budget that pages would take over ten minutes.
+    system.sandbox("shopify", "options", restore_per_second=10)
+    _only_this_store_has_runs(system, "shopify")
+    _catches_up_later(system, "shopify")
+    run_id = system.start_sync("shopify")
+
+    system.died(system.start_worker(DIE_AT=point))
+    assert system.run(run_id)["state"] == "running"
+    system.start_worker()
+    run = system.finished(run_id)
+
+    assert run["checkpoint"]["slices"][0]["by_bulk"] is True
+    assert (run["created"], run["failed"], run["verdict"]) == (600, 0, "complete")
+    _is_exact(system, "shopify", run)
+
+
 def test_a_run_killed_between_a_look_up_and_its_writing_removes_once(system: System) -> None:
     placed = system.sandbox("woocommerce", "orders", count=210, over_days=2, quiet=True)["order_ids"]
     _only_this_store_has_runs(system, "woocommerce")
@@ -158,6 +177,16 @@ def _only_this_store_has_runs(system: System, platform: str) -> None:
     """Workers catch up everywhere at their start; here the point must be passed by the run under test."""
     system.rows(
         "UPDATE connections SET state = 'disconnected' WHERE platform <> %(platform)s RETURNING id", platform=platform
+    )
+
+
+def _catches_up_later(system: System, platform: str) -> None:
+    """A run that waits lets others of its store go on meanwhile, and those pass the same points."""
+    system.rows(
+        "INSERT INTO sync_runs (account_id, connection_id, kind, window_from, window_until, waiting_until)"
+        " SELECT account_id, id, 'catch_up', now() - interval '1 hour', now(), now() + interval '1 day'"
+        " FROM connections WHERE platform = %(platform)s RETURNING id",
+        platform=platform,
     )
 
 

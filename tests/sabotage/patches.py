@@ -88,9 +88,10 @@ PATCHES = (
         (
             (
                 "backfill/runner.py",
-                '            reached("inside_page")\n            self._count(tx, counted, checkpoint)\n',
-                '        reached("inside_page")\n        with self.access.database.transaction() as tx:\n'
-                "            self._count(tx, counted, checkpoint)\n",
+                '            points.reached("inside_page")\n'
+                "            self._hold.move_counters(tx, counted, checkpoint)\n",
+                '        points.reached("inside_page")\n        with self.access.database.transaction() as tx:\n'
+                "            self._hold.move_counters(tx, counted, checkpoint)\n",
             ),
         ),
         (
@@ -121,12 +122,12 @@ PATCHES = (
         "P6: a frozen worker that wakes up writes nothing",
         (
             (
-                "backfill/runner.py",
+                "backfill/hold.py",
                 "WHERE id = :id AND fence = :fence AND state = 'running' FOR UPDATE",
                 "WHERE id = :id",
             ),
             (
-                "backfill/runner.py",
+                "backfill/hold.py",
                 '" drifted = drifted + :drifted"\n'
                 "                \" WHERE id = :id AND fence = :fence AND state = 'running'\"",
                 '" drifted = drifted + :drifted"\n                " WHERE id = :id"',

@@ -25,7 +25,7 @@ EVER = "updated_at:>='2020-01-01T00:00:00Z'"
 
 
 def _run(shopify: Shopify, text: str, name: str, **variables: Any) -> dict[str, Any]:
-    """One operation of a document with several; bulk operations are not simulated and would not validate."""
+    """One operation of a document with several."""
     wanted = [
         each
         for each in parse(text).definitions

@@ -37,6 +37,7 @@ PLATFORM = Platform(
     list_page=client.list_page,
     list_heads=None,
     relist=client.relist,
+    bulk=None,
     fetch_orders=client.fetch_orders,
     count=client.count,
     shop=client.shop,

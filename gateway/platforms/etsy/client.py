@@ -187,7 +187,13 @@ def fetch_orders(access: StoreAccess, ids: Sequence[str]) -> Iterator[LookUp]:
     """For each id exactly one answer. A 404 is Hidden, never Gone: an event can beat the API's own view."""
     for identity in ids:
         answer = call(access, f"shops/{access.shop_id}/receipts/{identity}")
-        yield Hidden(identity) if answer.status == 404 else _found(answer.body, answer)
+        if answer.status == 404:
+            yield Hidden(identity)
+            continue
+        found = _found(answer.body, answer)
+        if found.external_id != identity:
+            raise answer.not_json("it is another receipt")
+        yield found
 
 
 def count(access: StoreAccess, window: Window) -> Count | None:

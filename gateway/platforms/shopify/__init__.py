@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from gateway.platforms.base import Capabilities, Platform
-from gateway.platforms.shopify import client, hooks, install, orders, subscriptions
+from gateway.platforms.base import BulkImport, Capabilities, Platform
+from gateway.platforms.shopify import bulk, client, hooks, install, orders, subscriptions
 
 PLATFORM = Platform(
     key="shopify",
@@ -31,6 +31,7 @@ PLATFORM = Platform(
     list_page=client.list_page,
     list_heads=client.list_heads,
     relist=None,
+    bulk=BulkImport(begin=bulk.begin, look=bulk.look, rows=bulk.rows, in_pages=bulk.in_pages),
     fetch_orders=client.fetch_orders,
     count=client.count,
     shop=client.shop,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -30,13 +30,44 @@ from gateway.platforms.shopify import queries
 from gateway.platforms.shopify.orders import gid, marks
 
 PAGE_SIZE = 50
-HEADS_SIZE = 250
-LINES = 10
 MOST_WHOLE = 100
-BY_ID = (10, LINES, 500.0)
-"""Orders asked for by id at once to begin with, the lines of each, and what that may cost."""
+MOST_FOR_ONE_QUERY = 1_000.0
+"""Points, whatever the plan; a bucket that holds less allows less (sheet section 5.1)."""
 FEW, FEWEST_LINES = 10, 5
-"""50 orders of 10 lines to begin with; 10 of 5 stays under the cap of 1,000 by every known reading of the costs."""
+"""So many orders with so few lines cost 922 points by the worst known reading of the costs (sheet section 5.2)."""
+
+
+class Size(NamedTuple):
+    """How much is asked for at once: orders, the lines of each, and what that costs as far as is known."""
+
+    first: int
+    lines: int
+    cost: float
+
+    def of(self, first: int) -> Size:
+        """The same for so many orders, if these are fewer."""
+        return self if first >= self.first else Size(first, self.lines, self.cost * first / self.first)
+
+    def smaller(self, error: TooCostly) -> Size | None:
+        """What is worth asking for next; None: nothing is left to take off."""
+        share = 0.9 * error.limit / error.cost
+        first, lines = int(self.first * share), self.lines
+        if lines > FEWEST_LINES:
+            if first < FEW:
+                first, lines = min(FEW, self.first), FEWEST_LINES
+        elif self.first == 1:
+            return None
+        first = max(1, min(first, self.first - (lines == self.lines)))
+        return Size(first, lines, min(error.cost * first / self.first, error.limit))
+
+
+_WHOLE, _BY_ID, _HEADS, _LINES = "whole", "by id", "heads", "lines"
+_BEGIN_WITH = {
+    _WHOLE: Size(PAGE_SIZE, 10, 600.0),
+    _BY_ID: Size(10, 10, 500.0),
+    _HEADS: Size(250, 0, 260.0),
+    _LINES: Size(100, 0, 100.0),
+}
 
 _PERSONAL = frozenset({"email", "phone", "billingAddress", "shippingAddress", "note", "customAttributes", "customer"})
 
@@ -56,11 +87,11 @@ class _Envelope(msgspec.Struct):
 
 
 class TooCostly(Refused):
-    """The query was not run: its cost is over the cap for a single one. Asking for less at once is the mend."""
+    """The query was not run: its cost is over what one may ever cost. Asking for less at once is the mend."""
 
-    def __init__(self, cost: float) -> None:
+    def __init__(self, cost: float, limit: float = MOST_FOR_ONE_QUERY) -> None:
         super().__init__(STORE_REQUEST_REFUSED, f"cost {cost:.0f}", status=200, why="its cost is over the limit")
-        self.cost = cost
+        self.cost, self.limit = max(cost, 1.0), limit
 
 
 def base_url(app: App, domain: str) -> str:
@@ -84,6 +115,9 @@ def ask(
     value = answer.json()
     if not isinstance(value, dict):
         raise answer.not_json("it is not a GraphQL answer")
+    told = budget(answer)
+    if told is not None and told.restore_per_second > 0:
+        access.sizes["restore"] = told.restore_per_second
     errors = value.get("errors") or []
     if isinstance(errors, str):
         raise Refused(STORE_REQUEST_REFUSED, errors[:200], status=answer.status, why=errors[:200])
@@ -99,6 +133,7 @@ def ask(
 def _raise_for(error: Mapping[str, Any], value: Mapping[str, Any], answer: Answer) -> None:
     code = (error.get("extensions") or {}).get("code")
     if code == "THROTTLED":
+        _raise_if_never(answer)
         raise Retry(STORE_THROTTLED, "cost", after_seconds=_throttled_for(answer))
     if code == "MAX_COST_EXCEEDED":
         raise TooCostly(float((error.get("extensions") or {}).get("cost") or 2000))
@@ -106,6 +141,15 @@ def _raise_for(error: Mapping[str, Any], value: Mapping[str, Any], answer: Answe
         raise Retry(STORE_ERROR, "internal error", after_seconds=5, status=200)
     if code == "ACCESS_DENIED" and len(error.get("path") or ()) <= 1:
         raise NeedsMerchant(PERMISSION_MISSING, str(error.get("message"))[:200], why="access denied")
+
+
+def _raise_if_never(answer: Answer) -> None:
+    """A bucket that holds less than the query costs will never hold enough: waiting would have no end."""
+    extensions = _envelope(answer)
+    cost = extensions.cost if extensions else None
+    most = cost.throttle_status.get("maximumAvailable") if cost and cost.throttle_status else None
+    if cost and cost.requested_query_cost and most and cost.requested_query_cost > most:
+        raise TooCostly(cost.requested_query_cost, most)
 
 
 def _throttled_for(answer: Answer) -> float:
@@ -156,28 +200,18 @@ def _refusal(problem: Problem, answer: Answer) -> Exception:
     return kind(problem, why, status=answer.status, why=why)
 
 
-def _search(window: Window) -> str:
+def search(window: Window) -> str:
+    """Shopify's search terms for the window, exact to the second."""
     form = "%Y-%m-%dT%H:%M:%SZ"
     return f"updated_at:>='{window.from_.strftime(form)}' AND updated_at:<'{window.until.strftime(form)}'"
 
 
 def list_page(access: StoreAccess, window: Window, cursor: Cursor | None, *, size: int | None = None) -> Page:
     """The next orders of the window by updated time, in pages that shrink until their cost is allowed."""
-    state = dict(cursor or {"after": None, "first": PAGE_SIZE, "lines": LINES, "cost": 600})
-    state["first"] = min(size or state["first"], MOST_WHOLE)
-    while True:
-        variables = {"first": state["first"], "lines": state["lines"], "after": state["after"],
-                     "query": _search(window)}  # fmt: skip
-        try:
-            data, errors, answer = ask(access, queries.ORDERS, variables, cost=float(state["cost"]))
-            break
-        except TooCostly as error:
-            if (state["first"], state["lines"]) == (1, FEWEST_LINES):
-                raise
-            smaller = _smaller(state["first"], error.cost)
-            lines = FEWEST_LINES if smaller <= FEW else state["lines"]
-            state.update(first=smaller, lines=lines, cost=error.cost)
-    nodes, following = _nodes(data, answer, state)
+    variables = {"after": cursor and cursor["after"], "query": search(window)}
+    most = None if size is None else min(size, MOST_WHOLE)
+    data, errors, answer = _ask_sized(access, queries.ORDERS, variables, _WHOLE, most=most)
+    nodes, following = _nodes(data, answer, cursor)
     denied = _denied(errors)
     orders = [_found(access, node, answer, denied) for node in nodes]
     # A misspelt filter is ignored by Shopify and returns everything; and an order that moves on meanwhile has left.
@@ -187,29 +221,53 @@ def list_page(access: StoreAccess, window: Window, cursor: Cursor | None, *, siz
 
 def list_heads(access: StoreAccess, window: Window, cursor: Cursor | None) -> Page:
     """The next 250 heads: scalars cost nothing, so a page costs what its 250 orders do bare."""
-    state = dict(cursor or {"after": None, "first": HEADS_SIZE, "cost": 260})
-    variables = {"first": state["first"], "after": state["after"], "query": _search(window)}
-    try:
-        data, _, answer = ask(access, queries.HEADS, variables, cost=float(state["cost"]))
-    except TooCostly as error:
-        if state["first"] == 1:
-            raise
-        return list_heads(access, window, {**state, "first": _smaller(state["first"], error.cost), "cost": error.cost})
-    nodes, following = _nodes(data, answer, state)
-    heads = [Head(gid(node.get("id")), _updated_at(node), marks(node)) for node in nodes]
+    variables = {"after": cursor and cursor["after"], "query": search(window)}
+    data, _, answer = _ask_sized(access, queries.HEADS, variables, _HEADS)
+    nodes, following = _nodes(data, answer, cursor)
+    heads = [Head(gid(node.get("id")), updated_at(node), marks(node)) for node in nodes]
     heads = [head for head in heads if head.updated_at is None or head.updated_at in window]
     return Page((), following, answer.observed_at, heads)
 
 
-def _smaller(first: int, cost: float) -> int:
-    """How many to ask for instead, when so many cost so much: fewer each time, at least one."""
-    return max(1, min(int(first * 900 / cost), first - 1))
+def _ask_sized(
+    access: StoreAccess, query: str, variables: Mapping[str, Any], kind: str, *, most: int | None = None
+) -> tuple[dict[str, Any], list[dict[str, Any]], Answer]:
+    """Ask for as much at once as this store was last seen to allow, and for less until it does. `most`: so many will
+    do, or more than usual are wanted, where nothing was refused yet."""
+    size = usual = access.sizes.get(kind, _BEGIN_WITH[kind])
+    if most is not None:
+        was_refused = usual.first < _BEGIN_WITH[kind].first
+        size = usual.of(most) if was_refused else usual._replace(first=most, cost=usual.cost * most / usual.first)
+    while True:
+        sized = {**variables, "first": size.first, **({"lines": size.lines} if size.lines else {})}
+        try:
+            data, errors, answer = ask(access, query, sized, cost=size.cost)
+        except TooCostly as error:
+            size = _shrink(access, kind, size, error)
+            continue
+        _note_cost(access, kind, size, answer)
+        return data, errors, answer
+
+
+def _shrink(access: StoreAccess, kind: str, size: Size, error: TooCostly) -> Size:
+    smaller = size.smaller(error)
+    if smaller is None:
+        raise error
+    access.sizes[kind] = smaller
+    return smaller
+
+
+def _note_cost(access: StoreAccess, kind: str, size: Size, answer: Answer) -> None:
+    """What it cost, for the next time that as much is asked for; the platform's own figure over ours."""
+    requested = _requested(answer)
+    if requested and size.first == access.sizes.get(kind, _BEGIN_WITH[kind]).first:
+        access.sizes[kind] = size._replace(cost=requested)
 
 
 def _nodes(
-    data: Mapping[str, Any], answer: Answer, state: Mapping[str, Any]
+    data: Mapping[str, Any], answer: Answer, cursor: Cursor | None
 ) -> tuple[list[dict[str, Any]], Cursor | None]:
-    """A page's orders, and where the next one begins, at what cost."""
+    """A page's orders, and where the next one begins."""
     connection = data.get("orders")
     if not isinstance(connection, dict) or not isinstance(connection.get("nodes"), list):
         raise answer.not_json("it is not a list of orders")
@@ -217,7 +275,10 @@ def _nodes(
     info = connection.get("pageInfo") or {}
     if not info.get("hasNextPage"):
         return nodes, None
-    return nodes, {**state, "after": info.get("endCursor"), "cost": _requested(answer) or state["cost"]}
+    following = info.get("endCursor")
+    if not following or (cursor and following == cursor["after"]):
+        raise answer.not_json("the list does not say where it goes on")
+    return nodes, {"after": following}
 
 
 def _requested(answer: Answer) -> float | None:
@@ -225,7 +286,8 @@ def _requested(answer: Answer) -> float | None:
     return extensions.cost.requested_query_cost if extensions and extensions.cost else None
 
 
-def _updated_at(node: Mapping[str, Any]) -> datetime | None:
+def updated_at(node: Mapping[str, Any]) -> datetime | None:
+    """An order's own version; None where it can't be read, which normalising then says."""
     try:
         return fields.optional_instant(node, "updatedAt")
     except Refused:
@@ -247,13 +309,15 @@ def _found(access: StoreAccess, node: dict[str, Any], answer: Answer, denied: fr
     lines = node.get("lineItems") or {}
     while (lines.get("pageInfo") or {}).get("hasNextPage"):
         after = lines["pageInfo"].get("endCursor")
-        data, _, later = ask(access, queries.MORE_LINES, {"id": node["id"], "after": after}, cost=100)
-        more = (data.get("order") or {}).get("lineItems") or {"nodes": []}
+        data, _, later = _ask_sized(access, queries.MORE_LINES, {"id": node["id"], "after": after}, _LINES)
+        more = (data.get("order") or {}).get("lineItems")
+        if not more or (more.get("pageInfo") or {}).get("endCursor") == after:
+            raise later.not_json("an order's lines do not go on")  # gone meanwhile: the next listing tells
         lines = {"pageInfo": more.get("pageInfo"), "nodes": [*lines.get("nodes", []), *more["nodes"]]}
         if observed_at is None or later.observed_at is None:
             observed_at = None
     node["lineItems"] = lines
-    return Found(gid(node.get("id")), _updated_at(node), msgspec.json.encode(node), observed_at, denied)
+    return Found(gid(node.get("id")), updated_at(node), msgspec.json.encode(node), observed_at, denied)
 
 
 def fetch_orders(access: StoreAccess, ids: Sequence[str]) -> Iterator[LookUp]:
@@ -261,23 +325,21 @@ def fetch_orders(access: StoreAccess, ids: Sequence[str]) -> Iterator[LookUp]:
     60 days alike: whoever knows when the order was placed tells the two apart (`look_back`)."""
     rest = list(ids)
     while rest:
-        first, lines, cost = access.sizes.get("by id", BY_ID)
-        some = rest[:first]
+        size = access.sizes.get(_BY_ID, _BEGIN_WITH[_BY_ID]).of(len(rest))
+        some = rest[: size.first]
         try:
-            looks = _by_ids(access, some, lines, cost)
+            looks = _by_ids(access, some, size)
         except TooCostly as error:
-            if (len(some), lines) == (1, FEWEST_LINES):
-                raise
-            smaller = _smaller(len(some), error.cost)
-            access.sizes["by id"] = (smaller, FEWEST_LINES if smaller <= FEW else lines, error.cost)
+            _shrink(access, _BY_ID, size, error)
             continue
         rest = rest[len(some) :]
         yield from looks
 
 
-def _by_ids(access: StoreAccess, ids: Sequence[str], lines: int, cost: float) -> list[LookUp]:
-    variables = {"ids": [f"gid://shopify/Order/{identity}" for identity in ids], "lines": lines}
-    data, errors, answer = ask(access, queries.ORDERS_BY_ID, variables, cost=cost)
+def _by_ids(access: StoreAccess, ids: Sequence[str], size: Size) -> list[LookUp]:
+    variables = {"ids": [f"gid://shopify/Order/{identity}" for identity in ids], "lines": size.lines}
+    data, errors, answer = ask(access, queries.ORDERS_BY_ID, variables, cost=size.cost)
+    _note_cost(access, _BY_ID, size, answer)
     nodes = data.get("nodes")
     if not isinstance(nodes, list) or len(nodes) != len(ids):
         raise answer.not_json("it is not a list of orders")
@@ -289,7 +351,7 @@ def _by_ids(access: StoreAccess, ids: Sequence[str], lines: int, cost: float) ->
 
 
 def count(access: StoreAccess, window: Window) -> Count | None:
-    data, _, _ = ask(access, queries.COUNT, {"query": _search(window)}, cost=10)
+    data, _, _ = ask(access, queries.COUNT, {"query": search(window)}, cost=10)
     counted = data.get("ordersCount")
     if not counted:
         return None

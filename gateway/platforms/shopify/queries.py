@@ -9,7 +9,7 @@ customAttributes { key value }
 originalUnitPriceSet { shopMoney { amount } }
 totalDiscountSet { shopMoney { amount } }
 """
-_ORDER = f"""
+_WITHOUT_LINES = f"""
 id name createdAt updatedAt cancelledAt closedAt cancelReason test
 displayFinancialStatus displayFulfillmentStatus currencyCode presentmentCurrencyCode taxesIncluded
 sourceName tags note email phone paymentGatewayNames discountCodes
@@ -24,6 +24,8 @@ currentTotalPriceSet {{ shopMoney {{ amount }} }}
 billingAddress {{ {_ADDRESS} }}
 shippingAddress {{ {_ADDRESS} }}
 fulfillments(first: 10) {{ legacyResourceId status trackingInfo(first: 1) {{ company number }} }}
+"""
+_ORDER = f"""{_WITHOUT_LINES}
 lineItems(first: $lines) {{ pageInfo {{ hasNextPage endCursor }} nodes {{ {_LINE} }} }}
 """
 
@@ -45,11 +47,29 @@ ORDERS_BY_ID = f"""query OrdersById($ids: [ID!]!, $lines: Int!) {{
   nodes(ids: $ids) {{ ... on Order {{ {_ORDER} }} }}
 }}"""
 
-MORE_LINES = f"""query MoreLines($id: ID!, $after: String) {{
+MORE_LINES = f"""query MoreLines($id: ID!, $first: Int!, $after: String) {{
   order(id: $id) {{
-    lineItems(first: 100, after: $after) {{ pageInfo {{ hasNextPage endCursor }} nodes {{ {_LINE} }} }}
+    lineItems(first: $first, after: $after) {{ pageInfo {{ hasNextPage endCursor }} nodes {{ {_LINE} }} }}
   }}
 }}"""
+
+BULK_BEGIN = """mutation BulkBegin($query: String!) {
+  bulkOperationRunQuery(query: $query, groupObjects: true) { bulkOperation { id } userErrors { code message } }
+}"""
+
+BULK_LOOK = """query BulkLook($id: ID!) {
+  bulkOperation(id: $id) { status errorCode createdAt fileSize url partialDataUrl }
+}"""
+
+
+def everything(search: str) -> str:
+    """The orders of a search for a bulk operation, which takes no variables and pages nothing."""
+    return f"""{{
+  orders(query: "{search}", sortKey: UPDATED_AT) {{
+    edges {{ node {{ {_WITHOUT_LINES} lineItems {{ edges {{ node {{ {_LINE} }} }} }} }} }}
+  }}
+}}"""
+
 
 COUNT = """query Count($query: String!) { ordersCount(query: $query, limit: null) { count precision } }"""
 
@@ -84,6 +104,9 @@ ALL = {
     "more lines": MORE_LINES,
     "count": COUNT,
     "shop": SHOP,
+    "bulk begin": BULK_BEGIN,
+    "bulk look": BULK_LOOK,
+    "everything": everything("updated_at:>='2026-11-01T00:00:00Z'"),
     "scopes": SCOPES,
     "subscriptions": SUBSCRIPTIONS,
     "subscribe": SUBSCRIBE,

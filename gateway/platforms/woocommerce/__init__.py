@@ -29,6 +29,7 @@ PLATFORM = Platform(
     list_page=client.list_page,
     list_heads=client.list_heads,
     relist=None,
+    bulk=None,
     fetch_orders=client.fetch_orders,
     count=client.count,
     shop=client.shop,

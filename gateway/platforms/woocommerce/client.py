@@ -109,7 +109,7 @@ def list_page(access: StoreAccess, window: Window, cursor: Cursor | None, *, siz
     answer = call(access, "GET", "orders", params={**_page_params(window, cursor), "per_page": str(size)})
     orders = [_found(raw, answer) for raw in _rows(answer)]
     dated = [(order.updated_at, int(order.external_id)) for order in orders if order.updated_at is not None]
-    return Page(orders, _following(dated, len(orders) < size, cursor), answer.observed_at)
+    return Page(orders, _following(dated, len(orders) < size, cursor, answer), answer.observed_at)
 
 
 def list_heads(access: StoreAccess, window: Window, cursor: Cursor | None) -> Page:
@@ -125,7 +125,7 @@ def list_heads(access: StoreAccess, window: Window, cursor: Cursor | None) -> Pa
             raise answer.not_json("an order without an id stands in the list") from None
         heads.append(Head(str(head.id), _moment(head.date_modified_gmt), marks(row)))
     dated = [(head.updated_at, int(head.external_id)) for head in heads if head.updated_at is not None]
-    return Page((), _following(dated, len(heads) < PAGE_SIZE, cursor), answer.observed_at, heads)
+    return Page((), _following(dated, len(heads) < PAGE_SIZE, cursor, answer), answer.observed_at, heads)
 
 
 def _page_params(window: Window, cursor: Cursor | None) -> dict[str, str]:
@@ -158,13 +158,20 @@ def _window_params(after: datetime, window: Window) -> dict[str, str]:
     }
 
 
-def _following(dated: Sequence[tuple[datetime, int]], is_last: bool, cursor: Cursor | None) -> Cursor | None:
+def _following(
+    dated: Sequence[tuple[datetime, int]], is_last: bool, cursor: Cursor | None, answer: Answer
+) -> Cursor | None:
+    """Raises Retry when a full page holds nothing new: whatever stands between us and the store ignored the question,
+    and would for ever."""
     if is_last or not dated:
         return None
     last = max(dated)[0]
     same_second = [identity for moment, identity in dated if moment == last]
     if cursor is not None and cursor["second"] == int(last.timestamp()):
-        same_second = sorted({*cursor["ids"], *same_second})
+        seen = set(cursor["ids"])
+        if seen.issuperset(same_second):
+            raise answer.not_json("the list begins again instead of going on")
+        same_second = sorted(seen.union(same_second))
     return {"second": int(last.timestamp()), "ids": same_second}
 
 
