@@ -203,18 +203,28 @@ def _smtp(settings: Settings) -> Finding:
     try:
         mail.greet(settings.smtp_url)
     except (OSError, smtplib.SMTPException) as error:
-        return _of("mail", describe(MAIL_NOT_SENT, {"why": type(error).__name__}))
+        return Finding("mail", "problem", f"The server of SMTP_URL does not greet us ({type(error).__name__}).",
+                       "Check SMTP_URL, and that this machine may connect to it.", MAIL_NOT_SENT.code)  # fmt: skip
     return Finding("mail", "ok", "the mail server answers")
 
 
 # --- the database ----------------------------------------------------------------------------------------------------
+_WHY_AWAY = (
+    "password authentication failed", "does not exist", "no pg_hba.conf entry", "Connection refused", "No such file",
+    "timeout expired", "Name or service not known", "too many clients", "starting up", "shutting down",
+)  # fmt: skip
+"""What may be told of libpq's own words, which can hold parts of the URL."""
+
+
 def _database(database: Database) -> Finding:
     try:
         with database.transaction() as tx:
             version = int(tx.execute(text("SHOW server_version_num")).scalar_one())
             reads_only = tx.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
-    except SQLAlchemyError:
-        return _of("database", DATABASE_AWAY)
+    except SQLAlchemyError as error:
+        why = next((phrase for phrase in _WHY_AWAY if phrase in str(error)), type(error).__name__)
+        return Finding("database", "problem", f"PostgreSQL can't be reached with DATABASE_URL ({why}).",
+                       "Start it, or correct DATABASE_URL.", DATABASE_AWAY.code)  # fmt: skip
     if version < migrate.MINIMUM_SERVER:
         return Finding("database", "problem", f"PostgreSQL 18 or newer is needed; this one is {version // 10000}.",
                        "Upgrade it, or set DATABASE_URL to a newer one.")  # fmt: skip
