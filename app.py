@@ -37,6 +37,7 @@ from gateway.connections.shopify_commands import shopify
 from gateway.connections.vault_commands import vault
 from gateway.db import migrate
 from gateway.db.engine import Database
+from gateway.doctor import doctor
 from gateway.domain.problems import NeedsOperator, describe
 from gateway.mail import Mailer, sender_of
 from gateway.orders import feed
@@ -215,7 +216,8 @@ def _register_commands(app: Flask) -> None:
         return address, access.vault.open_list(connection.hook_secrets)[0]
 
     sandbox = sandbox_commands(webhook_door)
-    for command in (user, stores, sync, deliveries, erase, shopify, vault, sandbox, migrate_command, worker_command):
+    commands = (user, stores, sync, deliveries, erase, shopify, vault, doctor, sandbox, migrate_command, worker_command)
+    for command in commands:
         app.cli.add_command(command)
 
 

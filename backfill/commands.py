@@ -202,7 +202,7 @@ def _show(scope: AccountScope, run_id: int, *, progress: bool = False, named: bo
     assert run is not None
     state = str(run["state"])
     if named and state in ("finished", "stopped"):
-        click.echo(f"{run['store_name']}:")
+        click.echo(f"{run['store_name']} ({run['platform']}):")
     if (line := runs.result_line(run)) is not None:
         click.echo(line)
         others = ("unchanged", "newer_here", "removed", "hidden")

@@ -217,11 +217,15 @@ class Http:
         for piece in response.iter_content(65_536):
             size += len(piece)
             if size > MAX_ANSWER_BYTES:
-                raise requests.ConnectionError("the answer is too large")
+                raise _TooLarge
             if time.monotonic() > deadline:
                 raise requests.Timeout("the answer did not end")
             pieces.append(piece)
         return b"".join(pieces)
+
+
+class _TooLarge(requests.ConnectionError):
+    pass
 
 
 def _host(url: str) -> str:
@@ -259,9 +263,9 @@ def no_answer(error: requests.RequestException, host: str, patience: float) -> R
     if isinstance(cause, NameResolutionError):
         return Retry(STORE_NAME_UNKNOWN, host, after_seconds=60, host=host)
     why = type(cause or error).__name__
-    why = {"NewConnectionError": "the connection was refused", "ProtocolError": "the connection broke off"}.get(
-        why, why
-    )
+    broken = "the connection broke off"
+    why = {"NewConnectionError": "the connection was refused", "ProtocolError": broken, "ConnectionError": broken,
+           "ChunkedEncodingError": broken, "_TooLarge": "the answer is too large"}.get(why, why)  # fmt: skip
     return Retry(STORE_UNREACHABLE, f"{host}: {why}", after_seconds=15, host=host, why=why)
 
 

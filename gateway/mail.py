@@ -109,12 +109,8 @@ def _send(mailer: Mailer, row: RowMapping, body: str) -> None:
     message["From"], message["To"], message["Subject"] = mailer.sender, row["to_address"], row["subject"]
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(body)
-    server = urlsplit(mailer.url)
-    host, trusting = server.hostname or "", ssl.create_default_context()
-    if server.scheme == "smtps":
-        connection: smtplib.SMTP = smtplib.SMTP_SSL(host, server.port or 465, timeout=SECONDS, context=trusting)
-    else:
-        connection = smtplib.SMTP(host, server.port or 587, timeout=SECONDS)
+    server, trusting = urlsplit(mailer.url), ssl.create_default_context()
+    connection = _connected(mailer.url, trusting)
     with connection:
         if server.scheme != "smtps":
             connection.ehlo()
@@ -127,6 +123,20 @@ def _send(mailer: Mailer, row: RowMapping, body: str) -> None:
         if server.username:
             connection.login(unquote(server.username), unquote(server.password or ""))
         connection.send_message(message)
+
+
+def _connected(url: str, trusting: ssl.SSLContext) -> smtplib.SMTP:
+    server = urlsplit(url)
+    host = server.hostname or ""
+    if server.scheme == "smtps":
+        return smtplib.SMTP_SSL(host, server.port or 465, timeout=SECONDS, context=trusting)
+    return smtplib.SMTP(host, server.port or 587, timeout=SECONDS)
+
+
+def greet(url: str) -> None:
+    """Connect and say EHLO, nothing more. Raises OSError or SMTPException when no mail could go out there."""
+    with _connected(url, ssl.create_default_context()) as connection:
+        connection.ehlo_or_helo_if_needed()
 
 
 def sender_of(public_url: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from procrastinate.schema import SchemaManager
 from sqlalchemy import Connection, create_engine, text
 
@@ -33,8 +35,7 @@ def upgrade(url: str) -> None:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ONE_AT_A_TIME})
             connection.commit()
             try:
-                config = Config()
-                config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+                config = _config()
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
                 _jobs_schema(connection)
@@ -48,23 +49,53 @@ def upgrade(url: str) -> None:
         engine.dispose()
 
 
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def is_newest(tx: Connection) -> bool:
+    """Whether the tables are this release's."""
+    if tx.execute(text("SELECT to_regclass('alembic_version')")).scalar_one() is None:
+        return False
+    found = tx.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+    return sorted(found) == sorted(ScriptDirectory.from_config(_config()).get_heads())
+
+
+def missing_partitions(tx: Connection, today: datetime, months_ahead: int = 1) -> list[str]:
+    """Which of the partitions from this month on are not there."""
+    names = [name for name, _, _ in _partitions(today, months_ahead)]
+    return [name for name in names if not _exists(tx, name)]
+
+
+def _partitions(today: datetime, months_ahead: int) -> Iterator[tuple[str, str, str]]:
+    """Name, first day and the day after the last of each month's partition."""
+    year, month = today.year, today.month
+    for _ in range(months_ahead + 1):
+        following = (year + 1, 1) if month == 12 else (year, month + 1)
+        yield (
+            f"delivery_bodies_{year}_{month:02}",
+            f"{year}-{month:02}-01+00",
+            f"{following[0]}-{following[1]:02}-01+00",
+        )
+        year, month = following
+
+
+def _exists(tx: Connection, name: str) -> bool:
+    return tx.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar_one() is not None
+
+
 def make_partitions(tx: Connection, today: datetime, months_ahead: int = 2) -> list[str]:
     """Make delivery_bodies' partitions for this month and the next; what fits none goes to the default one."""
     made = []
-    year, month = today.year, today.month
-    for _ in range(months_ahead + 1):
-        name = f"delivery_bodies_{year}_{month:02}"
-        following = (year + 1, 1) if month == 12 else (year, month + 1)
-        if tx.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar_one() is None:
+    for name, first, following in _partitions(today, months_ahead):
+        if not _exists(tx, name):
             tx.execute(
-                text(
-                    f"CREATE TABLE {name} PARTITION OF delivery_bodies FOR VALUES FROM "
-                    f"('{year}-{month:02}-01+00') TO ('{following[0]}-{following[1]:02}-01+00')"
-                )
+                text(f"CREATE TABLE {name} PARTITION OF delivery_bodies FOR VALUES FROM ('{first}') TO ('{following}')")
             )
             tx.execute(text(f"ALTER TABLE {name} ALTER COLUMN body SET STORAGE EXTERNAL"))
             made.append(name)
-        year, month = following
     return made
 
 

@@ -259,8 +259,8 @@ SHOP_GONE = _add(
 STORE_UNREACHABLE = _add(
     "store.unreachable",
     "The store can't be reached",
-    "There was no answer: {why}.",
-    "It is tried again by itself. If it lasts, check that the shop is online.",
+    "No answer came from {host}: {why}.",
+    "Check that the shop is online and its address right. What has begun is tried again by itself.",
     "merchant",
     "later",
 )
@@ -284,8 +284,8 @@ STORE_TIMED_OUT = _add(
     "store.timed_out",
     "The store did not answer in time",
     "There was no answer from {host} for {seconds} seconds.",
-    "It is tried again by itself. If it lasts, a firewall may drop our calls: ask the shop's host to let this server"
-    " in.",
+    "What has begun is tried again by itself. If it lasts, a firewall may drop our calls: ask the shop's host to let"
+    " this server in.",
     "merchant",
     "later",
 )
@@ -387,7 +387,7 @@ STORE_ERROR = _add(
     "store.error",
     "The store answered with an error",
     "The platform answered {status}.",
-    "It is tried again by itself. If it lasts, check the platform's status page.",
+    "What has begun is tried again by itself. If it lasts, check the platform's status page.",
     "merchant",
     "later",
 )

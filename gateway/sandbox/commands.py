@@ -10,6 +10,7 @@ import requests
 from flask.cli import AppGroup
 
 from gateway.sandbox import captures
+from gateway.sandbox.faults import ALIASES
 
 _PLATFORM = click.argument("platform", type=click.Choice(["shopify", "woocommerce", "etsy"]))
 _ADDRESS = click.option(
@@ -56,8 +57,9 @@ def sandbox_commands(webhook_door: Callable[[int], tuple[str, str]]) -> AppGroup
                 wanted[name] = float(number)
             except ValueError:
                 raise click.UsageError(f"{fault!r} is not NAME=NUMBER, such as lose=1") from None
+        typed = {name: alias for alias, name in ALIASES.items()}
         for name, left in _tell(address, platform, "faults", wanted).items():
-            click.echo(f"{name}\t{left}")
+            click.echo(f"{typed.get(name, name)}\t{left:g}")
 
     @group.command("clock", with_appcontext=False)
     @_PLATFORM

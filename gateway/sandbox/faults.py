@@ -36,7 +36,8 @@ class Faults:
         known = {field.name for field in dataclasses.fields(self)}
         for name, value in wanted.items():
             if name not in known:
-                raise ValueError(f"there is no fault called {name!r}; there are: {', '.join(sorted(known))}")
+                typed = sorted((known | set(ALIASES)) - set(ALIASES.values()))
+                raise ValueError(f"there is no fault called {name!r}; there are: {', '.join(typed)}")
             number = float(value) if name.endswith("_seconds") else int(value)
             if number < 0:
                 raise ValueError(f"{name} can't be negative")

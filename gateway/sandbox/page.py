@@ -64,7 +64,9 @@ def press(world: World, request: Request) -> None:
             case "lose":
                 with world.lock:
                     store.faults.lose += 1
-                world.said = f"{name}: the next webhook will be lost on its way."
+                    lose = store.faults.lose
+                what = "webhook will be lost on its" if lose == 1 else f"{lose} webhooks will be lost on their"
+                world.said = f"{name}: the next {what} way."
             case _:
                 world.said = "There is no such button."
     except ChangeRefused as refused:

@@ -48,7 +48,9 @@ def orders() -> str:
         wanted = _filter(zone)
         page = queries.list_orders(tx, scope(), wanted, limit=PAGE_SIZE, cursor=_cursor())
         counted = queries.count_orders(tx, scope())
-    by_id = {store["id"]: store for store in stores}
+        by_id = {store["id"]: store for store in stores}
+        shown = [one for one in page.orders if one["customer_name"] and not _too_old(one, by_id[one["connection_id"]])]
+        audit.note(tx, scope(), "orders", len(shown))
     return render_template(
         "orders.html", page=page, stores=by_id, wanted=wanted, counted=counted, zone=zone, chips=_chips(by_id),
         last_webhook=max((s["last_delivery_at"] for s in stores if s["last_delivery_at"]), default=None),

@@ -55,7 +55,7 @@ def invite() -> AnyResponse | str:
                     account=one_line(account)),
             url_for("people.invitation", token=token),
         )  # fmt: skip
-    return redirect(url_for("people.index"), 303)
+    return redirect(url_for("people.index", invited=1), 303)
 
 
 @people.post("/settings/users/<id:user_id>/role")

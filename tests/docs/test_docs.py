@@ -18,7 +18,16 @@ def test_generated_pages_are_current(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "ARCHITECTURE.md", "docs/connect.md", "docs/connect-woocommerce.md", "docs/connect-etsy.md"]
+    "page",
+    [
+        "README.md",
+        "ARCHITECTURE.md",
+        "docs/connect.md",
+        "docs/connect-woocommerce.md",
+        "docs/connect-etsy.md",
+        "docs/connect-shopify.md",
+        "docs/operate.md",
+    ],
 )
 def test_links_of_the_first_pages_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -173,6 +173,7 @@ def test_the_buttons_do_what_they_say(client: Client, woo: Woo) -> None:
     assert "WooCommerce: order 1401 was changed." in press("change")
     assert "Going wrong: lose 1" in press("lose")
     assert woo.store.faults.lose == 1
+    assert "WooCommerce: the next 2 webhooks will be lost on their way." in press("lose")
 
 
 def test_what_a_store_is_called_is_escaped(client: Client, world: World) -> None:

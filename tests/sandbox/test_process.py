@@ -221,7 +221,7 @@ def test_faults_and_the_clock_are_set_by_a_command(gateway: Gateway, tmp_path: P
         wrong = _command(url, "faults", "woocommerce", "mistake=1")
 
     assert code == 0
-    assert {"lose\t2", "server_error\t1", "throttle\t0"} <= set(said.splitlines())
+    assert {"lose\t2", "5xx\t1", "429\t0"} <= set(said.splitlines())
     assert shown == (0, said)
     assert ahead[0] == 0
     assert wrong[0] == 1

@@ -136,7 +136,9 @@ def test_replay_puts_the_delivery_back_in_line(send, browser, world, maya):
     assert world.sql("SELECT state, attempts, problem FROM deliveries") == [
         {"state": "waiting", "attempts": 0, "problem": None}
     ]
-    assert "Waiting" in browser.get(f"/deliveries/{delivery}").text
+    page = browser.get(f"/deliveries/{delivery}").text
+    assert "Waiting" in page
+    assert "It is about to be applied." in page
 
 
 def test_a_store_says_how_its_connection_is(browser, world, maya):

@@ -45,6 +45,13 @@ def invited(application, send, world):
     return link_in(text)
 
 
+def test_whoever_invites_is_told_where_the_mail_is(send, browser):
+    answer = send("/settings/users/invite", email="ben@example.com", role="manager")
+
+    page = browser.get(answer.headers["Location"]).text
+    assert "No mail server is set, so hand its link over yourself:" in page
+
+
 def test_somebody_joins_by_a_link_that_works_once(application, world, invited, anonymous):
     token = invited.partition("token=")[2]
     assert "Join Fern &amp; Clay" in anonymous.get(invited).text

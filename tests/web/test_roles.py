@@ -142,6 +142,8 @@ def test_lists_that_name_people_are_noted_with_how_many(by_role, world):
         for path in paths:
             assert manager.get(path, headers=by).status_code == 200
     owner.get(f"/settings/privacy?store={by_role['store']}&q=1001")
+    manager.get("/orders")
+    manager.get("/orders?q=nobody")
 
     rows = world.sql(
         "SELECT u.email, a.action, a.subject_id, a.by_api FROM audit a JOIN users u ON u.id = a.user_id ORDER BY a.id"
@@ -151,6 +153,7 @@ def test_lists_that_name_people_are_noted_with_how_many(by_role, world):
         ("manager@example.com", "changes", by_role["order"], True),
         ("manager@example.com", "feed", 1, True),
         ("owner@example.com", "search", 1, False),
+        ("manager@example.com", "orders", 1, False),
     ]
     page = owner.get("/settings/audit").text
     assert "1 order in a list" in page
