@@ -27,8 +27,13 @@ SELECT h.n, CASE
   WHEN (SELECT bool_and(coalesce(o.core->>m.key = m.value, false)) FROM jsonb_each_text(h.m) AS m) THEN 'unsettled'
   ELSE 'differs' END
 FROM unnest(%(numbers)b::int4[], %(ids)b::text[], %(moments)b::timestamptz[], %(marks)s::jsonb[]) AS h (n, e, u, m)
-LEFT JOIN orders o ON o.connection_id = %(connection)s AND o.external_id = h.e
+LEFT JOIN LATERAL (
+  SELECT core_digest, core_updated_at, core_shape, core_settled, core, person_updated_at, person_shape, person_settled,
+         removed_at, erased_at
+  FROM orders WHERE connection_id = %(connection)s AND external_id = h.e LIMIT 1) AS o ON true
 """
+"""LATERAL with a LIMIT: one look by the unique index for each head. After a first import PostgreSQL does not know yet
+how many orders there are, and would read all of the store's for each thousand heads."""
 
 
 def compare(tx: Transaction, connection: Connection, heads: Sequence[Head]) -> list[Standing]:

@@ -38,7 +38,7 @@ class Looked(NamedTuple):
 
 
 def pages(connection: Connection, store: StoreAccess, part: Slice, cursor: Cursor | None) -> Iterator[Page]:
-    """The slice's pages in order, from a cursor on; the next one is asked for while this one is written."""
+    """The slice's pages in order, from a cursor on; the next ones are asked for while this one is written."""
     platform = REGISTRY[connection.platform]
     ask: Callable[..., Page] = platform.list_page
     if part.by_placed and platform.relist is not None:
@@ -46,25 +46,35 @@ def pages(connection: Connection, store: StoreAccess, part: Slice, cursor: Curso
     elif part.by_heads and platform.list_heads is not None:
         ask = platform.list_heads
     with ThreadPoolExecutor(1, thread_name_prefix="next-page") as ahead:
-        coming: Future[Page] | None = ahead.submit(ask, store, part.window, cursor)
-        heads: list[Head] = []
+        coming: Future[tuple[Page, Retry | None]] | None = ahead.submit(_gather, ask, store, part.window, cursor)
         while coming is not None:
-            try:
-                page = coming.result()
-            except Retry:
-                if heads:
-                    # Or a budget that never holds what so many pages cost is spent on the first of them for ever.
-                    yield replace(page, heads=_distinct(heads))
-                raise
-            points.reached("after_page_fetch")
+            page, cut_short = coming.result()
             coming = None
-            if page.cursor is not None:
-                coming = ahead.submit(ask, store, part.window, page.cursor)
-            heads += page.heads
-            if page.heads and page.cursor is not None and len(heads) < HEADS_AT_ONCE:
-                continue
-            yield replace(page, heads=_distinct(heads))
-            heads = []
+            if page.cursor is not None and cut_short is None:
+                coming = ahead.submit(_gather, ask, store, part.window, page.cursor)
+            yield page
+            if cut_short is not None:
+                raise cut_short
+
+
+def _gather(
+    ask: Callable[..., Page], store: StoreAccess, window: Window, cursor: Cursor | None
+) -> tuple[Page, Retry | None]:
+    """The next page, or as many pages of heads as are worth comparing together; and what cut them short: or a budget
+    that never holds what so many pages cost would be spent on the first of them for ever."""
+    page = ask(store, window, cursor)
+    points.reached("after_page_fetch")
+    heads = list(page.heads)
+    cut_short: Retry | None = None
+    while page.heads and page.cursor is not None and len(heads) < HEADS_AT_ONCE:
+        try:
+            page = ask(store, window, page.cursor)
+        except Retry as error:
+            cut_short = error
+            break
+        points.reached("after_page_fetch")
+        heads += page.heads
+    return replace(page, heads=_distinct(heads)), cut_short
 
 
 def _distinct(listed: Sequence[Head]) -> list[Head]:

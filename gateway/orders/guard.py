@@ -169,7 +169,8 @@ STORED = """
 SELECT o.id, o.connection_id, o.external_id, o.removed_at, o.erased_at,
        o.core_updated_at, o.core_settled, o.core_digest, o.core_shape, o.core_epoch, o.core_epoch_at,
        o.person_epoch, o.person_epoch_at, o.person_updated_at, o.person_settled, o.person_digest, o.person_shape
-FROM orders o JOIN unnest(%b::int8[], %b::text[]) AS k (connection_id, external_id) USING (connection_id, external_id)
+FROM unnest(%b::int8[], %b::text[]) AS k (connection_id, external_id) CROSS JOIN LATERAL (
+  SELECT * FROM orders WHERE connection_id = k.connection_id AND external_id = k.external_id LIMIT 1) AS o
 """
 
 CHANGES = """
