@@ -178,6 +178,14 @@ def _only_this_store_has_runs(system: System, platform: str) -> None:
     system.rows(
         "UPDATE connections SET state = 'disconnected' WHERE platform <> %(platform)s RETURNING id", platform=platform
     )
+    # Nor may the nightly ones begin, which they do when this happens to run within minutes of their time.
+    for kind, deep in (("catch_up", True), ("settle", False)):
+        system.rows(
+            "INSERT INTO sync_runs (account_id, connection_id, kind, deep, window_from, window_until, waiting_until)"
+            " SELECT account_id, id, %(kind)s, %(deep)s, now() - interval '1 hour', now(), now() + interval '1 day'"
+            " FROM connections WHERE platform = %(platform)s RETURNING id",
+            kind=kind, deep=deep, platform=platform,
+        )  # fmt: skip
 
 
 def _catches_up_later(system: System, platform: str) -> None:
