@@ -115,7 +115,8 @@ def test_a_frozen_worker_that_wakes_up_writes_nothing(system: System) -> None:
     _placed_while_webhooks_were_lost(system, "woocommerce")
     _only_this_store_has_runs(system, "woocommerce")
     run_id = system.start_sync("woocommerce")
-    frozen = system.start_worker(DIE_AT="after_page_fetch:2", DIE_WITH="SIGSTOP")
+    # Between two pages: within one, PostgreSQL ends the frozen transaction, and there is nothing left to notice.
+    frozen = system.start_worker(DIE_AT="after_page_commit", DIE_WITH="SIGSTOP")
     until(lambda: _is_stopped(frozen.pid), "the worker froze in the middle of the run")
     fence = system.run(run_id)["fence"]
     # Two minutes without a sign of life, without waiting for them.
